@@ -1,0 +1,1 @@
+"""The Everloop command, its Python client and the embedded stack."""

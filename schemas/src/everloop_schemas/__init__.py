@@ -1,0 +1,1 @@
+"""The contracts: every event, every topic, the pipeline file."""

@@ -1,0 +1,1 @@
+"""Computes feature vectors from the log."""

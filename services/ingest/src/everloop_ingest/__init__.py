@@ -1,0 +1,1 @@
+"""Accepts observations and labels, checks them, writes the log."""

@@ -1,0 +1,1 @@
+"""Joins predictions with labels and says when a model drifts."""

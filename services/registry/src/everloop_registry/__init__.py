@@ -1,0 +1,1 @@
+"""Keeps pipelines and models; gates, approves, signs."""

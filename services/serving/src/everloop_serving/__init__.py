@@ -1,0 +1,1 @@
+"""Answers predictions over HTTP and gRPC."""

@@ -1,0 +1,1 @@
+"""Cuts datasets and trains models, reproducibly."""

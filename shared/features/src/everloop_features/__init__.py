@@ -1,0 +1,1 @@
+"""The feature language and its one evaluator."""

@@ -1,0 +1,1 @@
+"""What every Everloop service needs and none owns."""
