@@ -139,7 +139,9 @@ class PredictionMade(Event):
     values: list[Value] = Field(description="the vector, in the order of the pipeline version's features")
     output: float
     latency_seconds: float = Field(ge=0)
-    state_age_seconds: float | None = Field(default=None, description="age of the newest state seen, wall clock")
+    state_age_seconds: float | None = Field(
+        default=None, description="age of the newest state seen, wall clock"
+    )
 
 
 class PipelineDefined(Event):
@@ -218,7 +220,7 @@ class SliceEvidence(Part):
 
 
 class MetricEvidence(Part):
-    """One metric on the newest rows, which no compared model has trained on. Lower or higher is better by name."""
+    """One metric on the newest rows, which no compared model has trained on; its name says what is better."""
 
     name: str = Field(description="log_loss, brier, auc, mae or rmse")
     candidate: float
@@ -226,7 +228,8 @@ class MetricEvidence(Part):
     prior: float
     rows: int
     better_than_champion_confidence: float | None = Field(
-        default=None, description="share of block-bootstrap resamples (whole days) in which the candidate wins"
+        default=None,
+        description="share of block-bootstrap resamples (whole days) in which the candidate wins",
     )
     better_than_prior_confidence: float | None = None
     slices: list[SliceEvidence] = []
@@ -252,7 +255,7 @@ class ModelTrained(Event):
 
 
 class ArtifactChunk(Event):
-    """A piece of an artifact. The value is the bytes; the rest travels as Kafka headers (`everloop-<field>`)."""
+    """A piece of an artifact: the value is the bytes, the rest are Kafka headers (`everloop-<field>`)."""
 
     topic: ClassVar[str] = "trainer-artifact-chunk-v1"
     sha256: Sha256
@@ -316,7 +319,9 @@ class DeploymentChanged(Event):
     pinned: list[ModelRef] = Field(default=[], description="held loaded, reached by version only")
     reason: str
     changed_at: AwareDatetime
-    key_id: str = Field(description="first 16 hexadecimal digits of the SHA-256 of the raw Ed25519 public key")
+    key_id: str = Field(
+        description="first 16 hexadecimal digits of the SHA-256 of the raw Ed25519 public key"
+    )
     signature: str = Field(description="base64 Ed25519 over the canonical JSON of every other field")
 
 

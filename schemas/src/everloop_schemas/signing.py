@@ -14,9 +14,9 @@ SIGNATURE_FIELD = "signature"
 def signed_bytes(event: Event | Mapping[str, Any]) -> bytes:
     """The canonical JSON of every field of `event` but its `signature`.
 
-    A verifier should pass the JSON object as it was received: a field that a newer signer added is then covered,
-    where a model of an older version would drop it. A model is taken through its own JSON first, so that a default
-    that was never validated (0 for 0.0) signs as what the reader will see.
+    A verifier should pass the JSON object as it was received: a field that a newer signer added is then
+    covered, where a model of an older version would drop it. A model is taken through its own JSON first, so
+    that a default that was never validated (0 for 0.0) signs as what the reader will see.
     """
     document = _as_received(event) if isinstance(event, Event) else event
     return canonical.dumps({name: value for name, value in document.items() if name != SIGNATURE_FIELD})
