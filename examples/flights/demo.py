@@ -1,0 +1,174 @@
+"""One demo from the first record to the report."""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from audit import audit
+from everloop.otlp import SpanSink, follow
+from everloop.stack import Stack
+from everloop_schemas import events
+from flights_data import Flights
+from replay import PIPELINE, Pace, Replay
+from report import Measured, build, shortcomings
+from rich.console import Console
+from screen import Screen
+from watch import Watch
+
+SETTLE_SECONDS = 60
+OFFER_BAD_DAYS_BEFORE_END = 14
+"""When no version has been rejected by then, one is offered that its gates must refuse."""
+BAD_MODEL = {"trees": 1, "learning_rate": 0.001}
+LAG_LIMIT = 3_000
+"""Records that the platform may be behind before the clock of the replay waits."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is replayed, and how fast."""
+
+    flights: Flights
+    pipeline: Path
+    days: int
+    seconds: float
+    whole: bool
+
+
+class Demo:
+    """Drives a running stack; `run` returns the report and what is wrong with it."""
+
+    def __init__(self, plan: Plan, *, stack: Stack, sink: SpanSink, console: Console, began: float) -> None:
+        self._plan = plan
+        self._stack = stack
+        self._sink = sink
+        self._began = began
+        self._peak = 0
+        limits = httpx.Limits(max_connections=16, max_keepalive_connections=16)
+        self._client = httpx.AsyncClient(timeout=30, limits=limits)
+        address = stack.addresses
+        self._replay = Replay(self._client, ingest=address.ingest, serving=address.serving)
+        first, last = plan.flights.observations[0][0], plan.flights.labels[-1][0]
+        self._screen = Screen(console, first=first, last=last)
+        self._watch = Watch(address.kafka, self._screen.tell)
+        self._pace = Pace(until=last, seconds=plan.seconds)
+
+    async def run(self) -> tuple[dict[str, Any], list[str]]:
+        """Apply the pipeline, replay, let the loop settle, and account for everything."""
+        watching = asyncio.create_task(self._watch.run())
+        drawing = asyncio.create_task(self._draw())
+        try:
+            with self._screen:
+                await self._apply()
+                await self._replay.run(self._plan.flights, self._pace, self._each_day)
+                joined = await self._settle()
+            return await self._account(joined)
+        finally:
+            for task in (watching, drawing):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            await self._client.aclose()
+
+    async def _apply(self) -> None:
+        response = await self._client.put(
+            f"{self._stack.addresses.registry}/v1/pipelines/{PIPELINE}", content=self._plan.pipeline.read_bytes()
+        )
+        response.raise_for_status()
+        await self._until(lambda: self._pipeline_known(), 30, "ingest does not know the pipeline")
+
+    async def _pipeline_known(self) -> bool:
+        url = f"{self._stack.addresses.ingest}/v1/pipelines/{PIPELINE}/observations"
+        return (await self._client.post(url, json=[])).status_code != httpx.codes.NOT_FOUND
+
+    async def _draw(self) -> None:
+        while True:
+            self._peak = max(self._peak, self._stack.memory_bytes())
+            self._screen.show(self._replay, time.monotonic())
+            await asyncio.sleep(0.5)
+
+    async def _each_day(self, day: int) -> None:
+        self._screen.day(self._replay)
+        if day >= self._plan.days - OFFER_BAD_DAYS_BEFORE_END and self._plan.whole:
+            await self._offer_bad_model()
+        while await self._stack.lag() > LAG_LIMIT:
+            await asyncio.sleep(0.1)
+        if not self._replay.served and self._watch.of(events.ModelApproved):
+            await self._first_model()
+
+    async def _first_model(self) -> None:
+        """Wait for the first swap, then keep that version reachable to compare with."""
+        await self._until(lambda: self._loaded(), 30, "the first model was not loaded")
+        first = self._watch.of(events.ModelApproved)[0].model_version
+        base = f"{self._stack.addresses.registry}/v1/pipelines/{PIPELINE}"
+        (await self._client.post(f"{base}/pins/{first}", json={"by": "demo", "reason": "compare"})).raise_for_status()
+        ready = f"{self._stack.addresses.serving}/v2/models/{PIPELINE}/versions/{first}/ready"
+        await self._until(lambda: self._answers(ready), 30, "the pinned version does not answer")
+        self._replay.frozen_version = first
+        self._replay.served = True
+
+    async def _loaded(self) -> bool:
+        return any(event.loaded for event in self._watch.of(events.ModelLoaded))
+
+    async def _answers(self, url: str) -> bool:
+        return (await self._client.get(url)).is_success
+
+    async def _offer_bad_model(self) -> None:
+        if self._watch.of(events.ModelRejected) or getattr(self, "_offered", False):
+            return
+        self._offered = True
+        url = f"{self._stack.addresses.trainer}/v1/pipelines/{PIPELINE}/runs"
+        body = {"reason": "a model that its gates must refuse", "parameters": BAD_MODEL}
+        (await self._client.post(url, json=body)).raise_for_status()
+
+    async def _settle(self) -> int:
+        """Wait until every run has ended and every prediction whose label came is joined."""
+        await self._until(lambda: self._runs_ended(), SETTLE_SECONDS, "a run has not ended")
+        expected = self._replay.ledger.losses.rows
+        joined = 0
+        limit = time.monotonic() + SETTLE_SECONDS
+        while joined < expected and time.monotonic() < limit:
+            joined = await self._joined()
+            await asyncio.sleep(0.3)
+        return joined
+
+    async def _runs_ended(self) -> bool:
+        ended = {e.run_id for kind in (events.ModelApproved, events.ModelRejected, events.RunFailed) for e in self._watch.of(kind)}
+        return all(e.run_id in ended for e in self._watch.of(events.RunStarted)) and not await self._stack.lag()
+
+    async def _joined(self) -> int:
+        url = f"{self._stack.addresses.monitor}/v1/pipelines/{PIPELINE}/performance"
+        response = await self._client.get(url)
+        return sum(int(row["rows"]) for row in response.json()["days"] if row["arm"] == "champion")
+
+    async def _account(self, joined: int) -> tuple[dict[str, Any], list[str]]:
+        found = await audit(self._stack.addresses.kafka, PIPELINE)
+        ledger = self._replay.ledger
+        problems = found.problems(ledger)
+        if joined != ledger.losses.rows:
+            problems.append(f"{ledger.losses.rows} answers have labels, but the monitor joined {joined}")
+        measured = Measured(time.monotonic() - self._began, self._peak, joined, self._trace(found.trace_of))
+        result = build(ledger, self._watch, found, measured)
+        return result, shortcomings(result, problems, whole=self._plan.whole)
+
+    def _trace(self, trace_of: dict[str, str]) -> dict[str, Any]:
+        """The newest traced prediction and all spans that its trace and links lead to."""
+        spans = self._sink.spans()
+        known = {span.trace_id for span in spans}
+        traced = [(i, trace) for i, trace in trace_of.items() if trace in known]
+        if not traced:
+            return {}
+        prediction, trace_id = traced[-1]
+        reached = follow(spans, trace_id)
+        services = sorted({span.service for span in reached})
+        return {"prediction": prediction, "trace_id": trace_id, "services": services, "spans": len(reached)}
+
+    async def _until(self, met: Any, seconds: float, otherwise: str) -> None:
+        limit = time.monotonic() + seconds
+        while not await met():
+            if time.monotonic() > limit:
+                raise TimeoutError(f"{otherwise} after {seconds:.0f} s: see {self._stack.logs_dir}")
+            await asyncio.sleep(0.1)

@@ -1,0 +1,158 @@
+"""Drives 2013 past Everloop: predictions asked, then observations and labels published, in the order they were known."""
+
+import asyncio
+import bisect
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import httpx
+import msgspec
+from flights_data import EVENT_TIME, FIELDS, SOURCE, Flights
+from ledger import Answer, Ledger
+
+PIPELINE = "flight-delay"
+LATE_AFTER_MINUTES = 15
+TICK = 20 * 60 * 1_000_000
+"""Microseconds of pipeline time in one step: requests inside a step share it."""
+DAY = 24 * 3600 * 1_000_000
+REPEAT_EVERY = 50
+"""Every so many steps the same requests are sent again, as a producer does that missed an answer."""
+TEXT_FIELDS = {"origin", "carrier", "dest", EVENT_TIME, "id"}
+
+Record = dict[str, object]
+Timed = Sequence[tuple[int, Record]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens in one step of pipeline time."""
+
+    at: int
+    flights: list[Record]
+    labels: list[Record]
+
+
+def steps(flights: Flights) -> Iterator[Step]:
+    """Cut both streams into steps; nothing in a step was known before the step began."""
+    first, last = flights.observations[0][0], flights.labels[-1][0]
+    for at in range(first - first % TICK, last + TICK, TICK):
+        yield Step(at, _between(flights.observations, at), _between(flights.labels, at))
+
+
+def _between(timed: Timed, at: int) -> list[Record]:
+    low = bisect.bisect_left(timed, at, key=lambda item: item[0])
+    high = bisect.bisect_left(timed, at + TICK, key=lambda item: item[0])
+    return [record for _, record in timed[low:high]]
+
+
+class Replay:
+    """One client of the running stack; `ledger` holds what it saw."""
+
+    def __init__(self, client: httpx.AsyncClient, *, ingest: str, serving: str) -> None:
+        self.ledger = Ledger()
+        self.at = 0
+        self.served = False
+        self.frozen_version: int | None = None
+        self._client = client
+        self._ingest = f"{ingest}/v1/pipelines/{PIPELINE}"
+        self._models = f"{serving}/v2/models/{PIPELINE}"
+
+    async def run(
+        self, flights: Flights, pace: "Pace", between: Callable[[int], Awaitable[None]]
+    ) -> None:
+        """Play every step; `between` is called with the day's number when a day of pipeline time begins."""
+        start = flights.observations[0][0]
+        day = -1
+        for number, step in enumerate(steps(flights)):
+            self.at = step.at
+            if (step.at - start) // DAY > day:
+                day = (step.at - start) // DAY
+                await between(day)
+            await self._play(step, repeat=number % REPEAT_EVERY == REPEAT_EVERY - 1)
+            await pace.wait(step.at, served=self.served)
+
+    async def _play(self, step: Step, *, repeat: bool) -> None:
+        if self.served and step.flights:
+            await self._predict(step.flights)
+        for _ in range(1 + repeat):
+            await asyncio.gather(
+                self._publish("observations", step.flights), self._publish("labels", step.labels)
+            )
+        self.ledger.repeated += repeat * (len(step.flights) + len(step.labels))
+        self.ledger.sent(
+            (str(record["id"]) for record in step.flights),
+            ((str(r["id"]), float(str(r["arrival_delay"])) > LATE_AFTER_MINUTES) for r in step.labels),
+        )
+
+    async def _predict(self, flights: list[Record]) -> None:
+        request = msgspec.json.encode({"inputs": _tensors(flights)})
+        frozen = f"/versions/{self.frozen_version}" if self.frozen_version else None
+        asked = [self._infer("", request)] + ([self._infer(frozen, request)] if frozen else [])
+        champion, *first = await asyncio.gather(*asked)
+        if champion is None:
+            return
+        version, outputs = champion
+        frozen_outputs = first[0][1] if first and first[0] else [None] * len(outputs)
+        prior = self.ledger.prior
+        for record, output, other in zip(flights, outputs, frozen_outputs, strict=True):
+            self.ledger.answers[str(record["id"])] = Answer(output, version, other, prior)
+
+    async def _infer(self, version: str, request: bytes) -> tuple[int, list[float]] | None:
+        body = await self._post(f"{self._models}{version}/infer", request, "application/json")
+        if body is None:
+            return None
+        answer = msgspec.json.decode(body)
+        return int(answer["model_version"]), list(answer["outputs"][0]["data"])
+
+    async def _publish(self, kind: str, records: list[Record]) -> None:
+        if records:
+            lines = b"\n".join(msgspec.json.encode(record) for record in records)
+            await self._post(f"{self._ingest}/{kind}", lines, "application/x-ndjson")
+
+    async def _post(self, url: str, body: bytes, content_type: str) -> bytes | None:
+        """The answer's body; a failure is kept in the ledger, for the demo must not have any."""
+        self.ledger.requests += 1
+        try:
+            response = await self._client.post(
+                url, content=body, headers={"content-type": content_type, "ce-source": SOURCE}
+            )
+        except httpx.HTTPError as error:
+            self.ledger.failures.append(f"{url}: {error!r}")
+            return None
+        if response.is_success:
+            return response.content
+        self.ledger.failures.append(f"{url}: {response.status_code} {response.text[:300]}")
+        return None
+
+
+def _tensors(flights: list[Record]) -> list[dict[str, object]]:
+    shape = [len(flights)]
+    return [
+        {
+            "name": name,
+            "datatype": "BYTES" if name in TEXT_FIELDS else "FP64",
+            "shape": shape,
+            "data": [record[name] for record in flights],
+        }
+        for name in ("id", EVENT_TIME, *FIELDS)
+    ]
+
+
+class Pace:
+    """Spreads the days that have a model evenly over `seconds`; the days before run as fast as they are taken."""
+
+    def __init__(self, *, until: int, seconds: float) -> None:
+        self._until = until
+        self._seconds = seconds
+        self._began: tuple[int, float] | None = None
+
+    async def wait(self, at: int, *, served: bool) -> None:
+        """Sleep until the wall clock has caught up with pipeline time."""
+        if not served:
+            return
+        if self._began is None:
+            self._began = (at, time.monotonic())
+        since, clock = self._began
+        share = (at - since) / max(self._until - since, 1)
+        await asyncio.sleep(max(0.0, clock + share * self._seconds - time.monotonic()))
