@@ -1,0 +1,143 @@
+"""Rules of a pipeline file that look at more than one key."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from everloop_schemas.pipeline_parts import FieldSpec, Gate
+from everloop_schemas.problems import Path, Problem, dotted
+
+if TYPE_CHECKING:
+    from everloop_schemas.pipeline import Pipeline
+
+__all__ = ["METRICS", "check"]
+
+METRICS = {"binary": ("log_loss", "brier", "auc"), "number": ("mae", "rmse")}
+"""The metrics that exist for each type of label."""
+
+
+def check(pipeline: "Pipeline") -> list[Problem]:
+    """Every cross-key rule that `pipeline` breaks."""
+    return [problem for rule in _RULES for problem in rule(pipeline)]
+
+
+def _problem(path: Path, rule: str, message: str, mend: str) -> Problem:
+    return Problem("", 0, dotted(path), rule, message, mend)
+
+
+def _partition_key(pipeline: "Pipeline") -> Iterator[Problem]:
+    fields = pipeline.observation.fields
+    for position, name in enumerate(pipeline.partition_by):
+        path = ("partition_by", position)
+        if name not in fields:
+            known = f"use one of: {', '.join(fields)}"
+            yield _problem(path, "unknown-field", f"the observation has no field '{name}'", known)
+        elif name in pipeline.partition_by[:position]:
+            yield _problem(path, "duplicate", f"'{name}' stands there twice", "keep one of them")
+
+
+def _times(pipeline: "Pipeline") -> Iterator[Problem]:
+    name = pipeline.observation.event_time
+    if name in ("id", "known_at"):
+        yield _problem(
+            ("observation", "event_time"), "reserved-name", f"'{name}' has another meaning", "rename it"
+        )
+    if name in pipeline.observation.fields:
+        message = f"'{name}' is the event time and cannot be a field too"
+        yield _problem(
+            ("observation", "fields", name), "ambiguous-name", message, "take it out of the fields"
+        )
+
+
+def _label_names(pipeline: "Pipeline") -> Iterator[Problem]:
+    observed = {*pipeline.observation.fields, pipeline.observation.event_time}
+    for name in pipeline.label.fields:
+        if name in observed:
+            message = f"the observation has a field '{name}' too"
+            yield _problem(("label", "fields", name), "ambiguous-name", message, "rename the label's field")
+    name = pipeline.label.name
+    if name in observed or (name in pipeline.label.fields and pipeline.label.expression.strip() != name):
+        message = f"'{name}' is a field's name too"
+        yield _problem(("label", "value", name), "ambiguous-name", message, "rename the label's value")
+
+
+def _fields(pipeline: "Pipeline") -> Iterator[Problem]:
+    sections: tuple[tuple[str, Mapping[str, FieldSpec]], ...] = (
+        ("observation", pipeline.observation.fields),
+        ("label", pipeline.label.fields),
+    )
+    for section, fields in sections:
+        for name, spec in fields.items():
+            yield from _field((section, "fields", name), spec)
+
+
+def _field(path: Path, spec: FieldSpec) -> Iterator[Problem]:
+    for key in ("min", "max"):
+        if getattr(spec, key) is not None and spec.type not in ("number", "integer"):
+            message = f"a {spec.type} has no {key}"
+            yield _problem((*path, key), "not-for-type", message, "take it out, or change the type")
+    if spec.min is not None and spec.max is not None and spec.min > spec.max:
+        yield _problem((*path, "max"), "max", f"max {spec.max:g} is below min {spec.min:g}", "swap them")
+    if spec.values is None:
+        return
+    if spec.type != "category":
+        yield _problem(
+            (*path, "values"), "not-for-type", f"a {spec.type} has no values", "make it a category"
+        )
+    for position, value in enumerate(spec.values):
+        if value in spec.values[:position]:
+            message = f"{value!r} stands there twice"
+            yield _problem((*path, "values", position), "duplicate", message, "keep one of them")
+
+
+def _gates(pipeline: "Pipeline") -> Iterator[Problem]:
+    allowed = METRICS[pipeline.label.type]
+    for position, gate in enumerate(pipeline.gates):
+        path: Path = ("gates", position)
+        if gate.metric not in allowed:
+            message = f"a {pipeline.label.type} label has no metric {gate.metric}"
+            yield _problem((*path, "metric"), "allowed-values", message, f"use one of: {', '.join(allowed)}")
+        yield from _gate(path, gate)
+        if gate.slice is not None and gate.slice not in {**pipeline.features, **pipeline.observation.fields}:
+            message = f"there is no feature or field '{gate.slice}'"
+            yield _problem((*path, "slice"), "unknown-field", message, "name a category feature")
+
+
+def _gate(path: Path, gate: Gate) -> Iterator[Problem]:
+    rules = ("better_than", "at_most_ratio", "at_most", "at_least")
+    if sum(getattr(gate, rule) is not None for rule in rules) != 1:
+        yield _problem(path, "one-rule", "a gate has exactly one rule", f"keep one of: {', '.join(rules)}")
+    if gate.confidence is not None and gate.better_than is None:
+        mend = "add better_than: champion or prior"
+        yield _problem((*path, "confidence"), "goes-with", "confidence goes with better_than", mend)
+    if (gate.slice is None) != (gate.at_most_ratio is None):
+        message = "slice and at_most_ratio go together"
+        yield _problem(
+            path, "goes-with", message, "write {metric: log_loss, slice: origin, at_most_ratio: 1.3}"
+        )
+
+
+def _service_levels(pipeline: "Pipeline") -> Iterator[Problem]:
+    other = set(METRICS["binary"] + METRICS["number"]) - set(METRICS[pipeline.label.type])
+    for name in sorted(other):
+        if getattr(pipeline.monitor.slo, name) is not None:
+            message = f"a {pipeline.label.type} label has no metric {name}"
+            yield _problem(("monitor", "slo", name), "allowed-values", message, "take it out")
+
+
+def _tests(pipeline: "Pipeline") -> Iterator[Problem]:
+    for position, test in enumerate(pipeline.tests):
+        for name in test.vector:
+            if name not in pipeline.features:
+                path = ("tests", position, "vector", name)
+                yield _problem(path, "unknown-field", f"there is no feature '{name}'", "take it out")
+
+
+_RULES: tuple[Callable[["Pipeline"], Iterator[Problem]], ...] = (
+    _partition_key,
+    _times,
+    _label_names,
+    _fields,
+    _gates,
+    _service_levels,
+    _tests,
+)
