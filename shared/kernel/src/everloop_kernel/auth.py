@@ -1,13 +1,14 @@
 """Bearer tokens with roles.
 
-The tokens file holds one JSON object a line: `{"name", "roles", "sha256", "pipelines"?}`; only the SHA-256 of a token
-is kept (a token is 256 random bits, so a fast hash is enough). A changed file is read again within two seconds.
+The tokens file holds one JSON object a line: `{"name", "roles", "sha256", "pipelines"?}`; only the SHA-256
+of a token is kept (a token is 256 random bits, so a fast hash is enough). A changed file is read again within
+two seconds.
 
-Without a tokens file a service binds to loopback only and every local caller may do everything, except a web page of
-another origin. With one, every route but health and metrics needs a token; each route asks for its role:
+Without a tokens file a service binds to loopback only and every local caller may do everything, except a web
+page of another origin. With one, every route but health and metrics needs a token, and asks for its role:
 
     async def approve(request: Request) -> Response:
-        caller = require(request, "operator")       # 401 or 403 as problem+json; checks {pipeline} of the path too
+        caller = require(request, "operator")  # else 401 or 403; checks the path's {pipeline} too
 """
 
 import hashlib
@@ -228,15 +229,18 @@ class Authentication:
         if caller is None:
             raise _unauthenticated()
         origin = request.headers.get("origin")
-        if (
-            not self._tokens.required
-            and origin is not None
-            and not is_loopback(urlsplit(origin).hostname or "")
-        ):
+        if not self._tokens.required and origin is not None and not _is_local(origin):
             raise Problem(
                 403, "Foreign origin", f"A page of {origin} may not call this service without a token."
             )
         return caller
+
+
+def _is_local(origin: str) -> bool:
+    try:
+        return is_loopback(urlsplit(origin).hostname or "")
+    except ValueError:
+        return False
 
 
 def _is_open(path: str) -> bool:
@@ -253,7 +257,10 @@ def _unauthenticated() -> Problem:
 
 
 def require(request: Request, role: Role, pipeline: str | None = None) -> Caller:
-    """The caller, if it has `role` for `pipeline` (default: the path's `{pipeline}`); raises `Problem` 401 or 403."""
+    """The caller, if it has `role` for `pipeline` (default: the path's `{pipeline}`).
+
+    Raises `Problem` 401 or 403.
+    """
     caller: Caller | None = request.scope.get("everloop.caller")
     if caller is None:
         raise _unauthenticated()

@@ -16,7 +16,8 @@ class EverloopError(Exception):
 class PermanentError(EverloopError):
     """Trying again cannot help: the record belongs to the dead letters.
 
-    `reason_code` is stable and machine-readable (`no-such-pipeline`); `message` says what is wrong with the record.
+    `reason_code` is stable and machine-readable (`no-such-pipeline`); `message` says what is wrong with the
+    record.
     """
 
     def __init__(self, reason_code: str, message: str) -> None:
@@ -25,7 +26,7 @@ class PermanentError(EverloopError):
         self.message = message
 
 
-class Fenced(EverloopError):
+class Fenced(EverloopError):  # noqa: N818  (Kafka's word for it)
     """Another member of the group owns this work now; this process must stop writing and restart."""
 
 

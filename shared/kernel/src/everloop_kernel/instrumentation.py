@@ -1,11 +1,9 @@
-"""What every HTTP request leaves behind: a count, its seconds, and a server span that continues the caller's trace."""
+"""What every HTTP request leaves behind: a count, its seconds, a span that continues the caller's trace."""
 
 import time
-from collections.abc import Sequence
 from typing import Final
 
 from opentelemetry.trace import SpanKind, Status, StatusCode
-from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everloop_kernel import telemetry
@@ -20,33 +18,30 @@ _UNTRACED: Final = ("/health/", "/metrics")
 class Instrumentation:
     """ASGI middleware. Paths are reported as their route's pattern, so that ids make no new time series."""
 
-    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request and record it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
-        route = self._pattern(scope)
-        if telemetry.enabled() and not scope["path"].startswith(_UNTRACED):
-            await self._traced(route, scope, receive, send)
+        elif telemetry.enabled() and not scope["path"].startswith(_UNTRACED):
+            await self._traced(scope, receive, send)
         else:
-            await self._counted(route, scope, receive, send)
+            await self._counted(scope, receive, send)
 
-    async def _traced(self, route: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _traced(self, scope: Scope, receive: Receive, send: Send) -> None:
         parent = telemetry.extract((name.decode("latin-1"), value) for name, value in scope["headers"])
-        attributes = {"http.request.method": scope["method"], "http.route": route, "url.path": scope["path"]}
-        with telemetry.span(
-            f"{scope['method']} {route}", attributes, kind=SpanKind.SERVER, parent=parent
-        ) as current:
-            status = await self._counted(route, scope, receive, send)
+        attributes = {"http.request.method": scope["method"], "url.path": scope["path"]}
+        with telemetry.span(scope["method"], attributes, kind=SpanKind.SERVER, parent=parent) as current:
+            status = await self._counted(scope, receive, send)
+            current.update_name(f"{scope['method']} {_pattern(scope)}")
+            current.set_attribute("http.route", _pattern(scope))
             current.set_attribute("http.response.status_code", status)
             if status >= _SERVER_ERROR:
                 current.set_status(Status(StatusCode.ERROR))
 
-    async def _counted(self, route: str, scope: Scope, receive: Receive, send: Send) -> int:
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> int:
         """Returns the answer's status; 500 when the application failed before it answered."""
         status = _SERVER_ERROR
 
@@ -60,12 +55,11 @@ class Instrumentation:
         try:
             await self._app(scope, receive, watched)
         finally:
-            HTTP_REQUESTS.labels(route, scope["method"], str(status)).inc()
-            HTTP_SECONDS.labels(route).observe(time.perf_counter() - begin)
+            HTTP_REQUESTS.labels(_pattern(scope), scope["method"], str(status)).inc()
+            HTTP_SECONDS.labels(_pattern(scope)).observe(time.perf_counter() - begin)
         return status
 
-    def _pattern(self, scope: Scope) -> str:
-        for route in self._routes:
-            if route.matches(scope)[0] is not Match.NONE:
-                return str(getattr(route, "path", "mounted"))
-        return "unknown"
+
+def _pattern(scope: Scope) -> str:
+    """The path's route, which the router leaves in the scope once it has found it."""
+    return str(getattr(scope.get("route"), "path", "unknown"))

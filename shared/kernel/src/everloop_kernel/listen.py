@@ -25,7 +25,7 @@ def bind(http: HttpSettings) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         raise _unusable(http, error) from error
-    listener.setblocking(False)
+    listener.setblocking(False)  # noqa: FBT003  (the standard library's signature)
     return listener
 
 

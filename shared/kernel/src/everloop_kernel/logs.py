@@ -1,6 +1,6 @@
 """Structured logs: JSON lines on standard output, each with the current trace and span.
 
-Fields: time, level, logger, message, service, trace_id, span_id, and for an unexpected error `traceback`, as one field.
+Fields: time, level, logger, message, service, trace_id, span_id; an unexpected error adds `traceback`.
 The console format is for people: one line an event, without tracebacks unless the level is DEBUG.
 """
 
@@ -21,7 +21,7 @@ _QUIET: Final = {
     "aiokafka": logging.WARNING,
     "kafka": logging.WARNING,
     "faststream": logging.WARNING,
-    "uvicorn": logging.WARNING,
+    "uvicorn": logging.CRITICAL,  # what goes wrong in a route is logged by our own handler
     "opentelemetry": logging.WARNING,
     "urllib3": logging.WARNING,
     "asyncio": logging.WARNING,

@@ -11,7 +11,8 @@ A service's `__main__` only wires:
     if __name__ == "__main__":
         main(run)
 
-Exit codes: 0 after SIGTERM or SIGINT, 1 when a component failed (one log line says why), 2 for unusable settings.
+Exit codes: 0 after SIGTERM or SIGINT, 1 when a component failed (one log line says why), 2 for unusable
+settings.
 """
 
 import asyncio
@@ -66,10 +67,7 @@ class Component(Protocol):
 def application(routes: Sequence[BaseRoute], tokens: Tokens, state: health.Health) -> Starlette:
     """The HTTP application: the service's routes, health and metrics, behind authentication."""
     every = [*health.routes(state), *routes]
-    middleware = [
-        Middleware(Instrumentation, routes=every),
-        Middleware(Authentication, tokens=tokens),
-    ]
+    middleware = [Middleware(Instrumentation), Middleware(Authentication, tokens=tokens)]
     return Starlette(routes=every, middleware=middleware, exception_handlers=EXCEPTION_HANDLERS)
 
 
@@ -159,7 +157,10 @@ class _Process:
         self._failed = False
 
     async def run(self) -> int:
-        """Start everything, wait for a reason to end, drain. HTTP ends first: its requests need the components."""
+        """Start everything, wait for a reason to end, drain.
+
+        HTTP ends first: the requests it still answers need the components.
+        """
         self._handle_signals()
         http = self._start([self._http] if self._http else [])
         tasks = self._start(self._components)

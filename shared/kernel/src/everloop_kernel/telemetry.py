@@ -1,7 +1,7 @@
 """Traces over OTLP/HTTP, carried through Kafka in W3C `traceparent` headers.
 
-Without an endpoint nothing is loaded and each function returns at once. A consumer of a batch makes one span that
-LINKS to the spans of its producers (deduplicated, at most 64), as OpenTelemetry's messaging conventions ask.
+Without an endpoint nothing is loaded and each function returns at once. A consumer of a batch makes one span
+that LINKS to the spans of its producers (deduplicated, at most 64), as the messaging conventions ask.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
