@@ -1,0 +1,47 @@
+"""Ports on the loopback: free ones, and whose the taken ones are."""
+
+import socket
+
+import psutil
+
+from everloop.errors import EverloopError
+
+__all__ = ["free_port", "owner", "require_free"]
+
+_LOOPBACK = "127.0.0.1"
+
+
+def free_port() -> int:
+    """A port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind((_LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def owner(port: int) -> str:
+    """Who listens on a port, in words; says so when the system does not tell."""
+    for connection in psutil.net_connections(kind="tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            return _describe(connection.pid)
+    return "another user's process"
+
+
+def require_free(port: int, purpose: str, setting: str, host: str = _LOOPBACK) -> None:
+    """Raise an error that names the owner of a taken port and the setting that chooses another."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise EverloopError(
+                f"Port {port}, wanted for {purpose}, is in use by {owner(port)}.",
+                f"Stop that process, or choose another port with {setting}.",
+            ) from error
+
+
+def _describe(pid: int) -> str:
+    try:
+        process = psutil.Process(pid)
+        return f"{process.name()} (pid {pid}: {' '.join(process.cmdline())[:120]})"
+    except psutil.Error:
+        return f"pid {pid}"
