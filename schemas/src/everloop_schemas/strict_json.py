@@ -1,7 +1,7 @@
 """JSON from outside: one object, and nothing that two readers could understand differently.
 
 Codes of refusal: `too-large`, `invalid-utf8`, `malformed-json`, `not-an-object`, `duplicate-key`,
-`number-range`, `too-deep`, `lone-surrogate`.
+`number-range`, `too-deep`.
 """
 
 import json
@@ -86,7 +86,7 @@ def _examine(obj: dict[str, Any], data: bytes, max_depth: int) -> dict[str, Any]
 
 
 def _walk(value: Any, depth_left: int) -> Rejected | None:
-    """Check depth, whole numbers and texts; `depth_left` bounds the recursion."""
+    """Check depth and whole numbers; `depth_left` bounds the recursion."""
     if isinstance(value, dict | list):
         if depth_left == 0:
             return _too_deep(MAX_DEPTH)
@@ -94,17 +94,7 @@ def _walk(value: Any, depth_left: int) -> Rejected | None:
         return next(filter(None, (_walk(child, depth_left - 1) for child in children)), None)
     if type(value) is int and not _LOWEST <= value <= _HIGHEST:
         return _out_of_range()
-    if isinstance(value, str) and not value.isascii() and not _encodable(value):
-        return Rejected("lone-surrogate", "text with half a surrogate pair", "send text as valid Unicode")
     return None
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
