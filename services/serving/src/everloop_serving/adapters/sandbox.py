@@ -1,0 +1,76 @@
+"""Tries a model in a process of its own, before this one loads it."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from everloop_serving.adapters.sandbox_child import Task, Verdict
+from everloop_serving.application.ports import ModelRefused
+
+__all__ = ["Sandbox"]
+
+_LEAST_MEMORY_BYTES = 1 << 30
+_MEMORY_PER_MODEL_BYTE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """Runs `sandbox_child` under limits of time and memory."""
+
+    wall_seconds: float = 30.0
+    cpu_seconds: int = 20
+
+    async def outputs(
+        self, model_text: bytes, *, task: str, features: int, rows: Sequence[Sequence[float]]
+    ) -> list[float]:
+        """The model's outputs for `rows`, from a process that also checked the model's structure.
+
+        Raises:
+            ModelRefused: when the model is unsound, crashes or takes too long.
+        """
+        work = Task(
+            features=features,
+            task=task,
+            rows=[[float(cell).hex() for cell in row] for row in rows],
+            cpu_seconds=self.cpu_seconds,
+            memory_bytes=max(_LEAST_MEMORY_BYTES, _MEMORY_PER_MODEL_BYTE * len(model_text)),
+        )
+        verdict = _verdict(*await self._run(msgspec.json.encode(work) + b"\n" + model_text))
+        if verdict.error is not None:
+            raise ModelRefused(verdict.error)
+        return [float.fromhex(output) for output in verdict.outputs]
+
+    async def _run(self, stdin: bytes) -> tuple[int, bytes, bytes]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-m", "everloop_serving.adapters.sandbox_child"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={"OMP_NUM_THREADS": "1", "PATH": os.defpath},
+        )
+        try:
+            stdout, stderr = await asyncio.wait_for(process.communicate(stdin), self.wall_seconds)
+        except TimeoutError:
+            raise ModelRefused(f"loading takes longer than {self.wall_seconds:g} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        assert process.returncode is not None
+        return process.returncode, stdout, stderr
+
+
+def _verdict(code: int, stdout: bytes, stderr: bytes) -> Verdict:
+    if code < 0:
+        raise ModelRefused(f"loading ends the sandbox by {signal.Signals(-code).name}")
+    try:
+        return msgspec.json.decode(stdout, type=Verdict)
+    except msgspec.DecodeError:
+        words = stderr.decode("utf-8", "replace").strip().splitlines() or ["no further detail"]
+        raise ModelRefused(f"the sandbox failed with status {code}: {words[-1][:300]}") from None

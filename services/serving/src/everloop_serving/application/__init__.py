@@ -1,0 +1,1 @@
+"""What serving does: answer, load, remember what it answered."""
