@@ -1,15 +1,15 @@
-"""Fixtures of all tests: a real Kafka and a real PostgreSQL, started once a run at the first test that asks."""
+"""Fixtures of all tests: a real Kafka and a real PostgreSQL, started at the first test that asks."""
 
 import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
-import stack as shared
+import stack as shared  # type: ignore[import-not-found]  # beside this file
 from everloop.embedded import Kafka
 
 
@@ -64,7 +64,7 @@ def service_env(kafka: shared.KafkaAddress, postgres: shared.Database) -> dict[s
 
 
 @pytest.fixture(scope="session")
-def unique() -> Callable[[str], str]:
+def unique():
     """`unique("orders")` is a name that no other test takes, such as `orders-1f0c9a3b`."""
     return shared.unique
 

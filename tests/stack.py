@@ -1,9 +1,10 @@
-"""The Kafka and the PostgreSQL that a whole test run shares: one of each, whatever the number of pytest workers.
+"""The Kafka and the PostgreSQL that a whole test run shares: one of each, however many pytest workers.
 
-The first worker that asks starts a keeper process, which starts both and stops them when pytest's main process
-is gone, however it went. The others find the addresses in a file.
+The first worker that asks starts a keeper process, which starts both and stops them when pytest's main
+process is gone, however it went. The others find the addresses in a file.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -100,7 +101,7 @@ def _keep(owner_pid: int, folder: Path) -> None:
     """Start both, say where they are, and stop them at SIGTERM or when the owner is gone."""
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
-    threading.Thread(target=lambda: (_wait_for_end_of(owner_pid), over.set()), daemon=True).start()
+    threading.Thread(target=_watch, args=(owner_pid, over), daemon=True).start()
     kafka = Kafka(folder / "kafka", port=0)
     postgres = Postgres(folder / "postgres", port=0)
     with ThreadPoolExecutor(2) as pool:
@@ -112,11 +113,10 @@ def _keep(owner_pid: int, folder: Path) -> None:
             list(pool.map(lambda server: server.stop(), (kafka, postgres)))
 
 
-def _wait_for_end_of(pid: int) -> None:
-    try:
-        psutil.Process(pid).wait()
-    except psutil.NoSuchProcess:
-        return
+def _watch(owner_pid: int, over: threading.Event) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(owner_pid).wait()
+    over.set()
 
 
 def _write(folder: Path, addresses: Addresses) -> None:

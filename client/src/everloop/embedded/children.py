@@ -1,4 +1,4 @@
-"""Child processes that never outlive us: started through launch.py, remembered in a pid file, stopped with patience."""
+"""Child processes that never outlive us: started through launch.py, remembered in a pid file."""
 
 import contextlib
 import json
@@ -62,7 +62,7 @@ class Child:
         return self._process.poll()
 
     def memory_bytes(self) -> int:
-        """Memory that only this program and its children hold, a shared page counted by its part; 0 when it is gone."""
+        """Memory of the program and its children, a shared page counted by its part; 0 when it is gone."""
         return sum(_proportional_bytes(process) for process in _family(self.pid))
 
     def cpu_seconds(self) -> float:
@@ -184,7 +184,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 def wait_until_ready(child: Child, ready: Callable[[], bool], seconds: float) -> None:
-    """Poll `ready` until it holds; a child that ends before, or the time that runs out, is an error with its log."""
+    """Poll `ready` until it holds; a child that ends first, or the time running out, is an error."""
     deadline = time.monotonic() + seconds
     while not ready():
         code = child.exit_code()

@@ -1,4 +1,4 @@
-"""Kafka's jars: fetched once by coordinates, each held against its pinned SHA-256, kept in the user's cache."""
+"""Kafka's jars: fetched once by coordinates, held against pinned SHA-256s, kept in the user's cache."""
 
 import fcntl
 import hashlib
@@ -19,6 +19,7 @@ __all__ = ["KAFKA_VERSION", "Jar", "cache_folder", "ensure_jars", "pinned_jars"]
 KAFKA_VERSION = "4.3.1"
 Progress = Callable[[str, int, int], None]
 """Called with a jar's name, how many bytes are there, and how many there will be."""
+_LIST = f"kafka-{KAFKA_VERSION}.jars"
 _CONNECT_SECONDS = 30
 
 
@@ -40,7 +41,7 @@ class Jar:
 
 def pinned_jars() -> list[Jar]:
     """Read the list that ships with this package: group, artifact, version, SHA-256, bytes."""
-    text = (files("everloop.embedded") / f"kafka-{KAFKA_VERSION}.jars").read_text()
+    text = (files("everloop.embedded") / _LIST).read_text()
     rows = [line.split() for line in text.splitlines() if line]
     return [
         Jar(group, artifact, version, sha256, int(size)) for group, artifact, version, sha256, size in rows
@@ -98,8 +99,8 @@ def _verify(found: Path, jar: Jar) -> None:
     if digest != jar.sha256:
         raise EverloopError(
             f"{jar.group}:{jar.artifact}:{jar.version} has SHA-256 {digest}, but {jar.sha256} is pinned.",
-            "Nothing was installed. Look at what stands between you and the Maven repository (a proxy, a mirror), "
-            "and try again.",
+            "Nothing was installed. Look at what stands between you and the Maven repository (a proxy, a "
+            "mirror), and try again.",
         )
 
 
@@ -126,12 +127,9 @@ def _download_by_jgo(missing: list[Jar], scratch: Path) -> Iterator[tuple[Jar, P
 def _download_by_maven(missing: list[Jar], scratch: Path) -> Iterator[tuple[Jar, Path]]:
     (scratch / "pom.xml").write_text(_pom(missing))
     output = scratch / "jars"
-    command = ["mvn", "-q", "-B", "-f", scratch / "pom.xml", "dependency:copy-dependencies"]
-    options = [
-        "-DexcludeTransitive=true",
-        f"-DoutputDirectory={output}",
-        f"-Dmaven.repo.local={scratch / 'repository'}",
-    ]
+    command = ["mvn", "-q", "-B", "-f", str(scratch / "pom.xml"), "dependency:copy-dependencies"]
+    options = ["-DexcludeTransitive=true", f"-DoutputDirectory={output}"]
+    options.append(f"-Dmaven.repo.local={scratch / 'repository'}")
     try:
         subprocess.run([*command, *options], check=True, capture_output=True, text=True, timeout=600)  # noqa: S603
     except (OSError, subprocess.SubprocessError) as error:
@@ -154,8 +152,6 @@ def _pom(jars: list[Jar]) -> str:
 def _unreachable(error: Exception) -> EverloopError:
     return EverloopError(
         f"Kafka {KAFKA_VERSION}'s jars could not be fetched from the Maven repository: {str(error)[:300]}",
-        "Go on line and try again, name a mirror with EVERLOOP_MAVEN_REPOSITORY, or put the jars that "
-        "everloop/embedded/kafka-"
-        + KAFKA_VERSION
-        + ".jars lists into a folder and name it with EVERLOOP_KAFKA_JARS_DIR.",
+        "Go on line and try again, name a mirror with EVERLOOP_MAVEN_REPOSITORY, or name a folder that holds "
+        f"the jars of {_LIST} with EVERLOOP_KAFKA_JARS_DIR.",
     )

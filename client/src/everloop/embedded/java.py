@@ -26,7 +26,7 @@ class Java:
     release: int
     version: str
 
-    def flags(self, *, heap_megabytes: int, throughput: bool) -> list[str]:
+    def flags(self, *, heap_megabytes: int = 256, throughput: bool = False) -> list[str]:
         """Small and quick to start by default; `throughput` leaves the optimising compiler on."""
         flags = ["-Xms64m", f"-Xmx{heap_megabytes}m", "-Xss512k", "-XX:+UseSerialGC"]
         if not throughput:

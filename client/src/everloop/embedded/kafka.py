@@ -4,7 +4,7 @@ import socket
 import struct
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,14 @@ _CLUSTER_ID = "ZXZlcmxvb3AtbG9jYWwtMQ"  # 16 bytes in base64: one node, one clus
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 15.0
 _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
-"""Length, key, version, correlation id, no client id: the smallest question that only a serving broker answers."""
+"""Length, key, version, correlation id, no client id: the smallest question that a serving broker answers."""
+
+_LOGGING = (
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.log.kafka.server=info",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+)
 
 _SETTINGS: Mapping[str, str] = {
     "node.id": "1",
@@ -44,7 +51,7 @@ _SETTINGS: Mapping[str, str] = {
     "transaction.state.log.num.partitions": "4",
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
-    # how often timed-out transactions, which hold read_committed readers back, are looked for: 10 s by default
+    # how often timed-out transactions, which hold readers back, are looked for: 10 s by default
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     "share.coordinator.state.topic.num.partitions": "1",
     "share.coordinator.state.topic.replication.factor": "1",
@@ -69,41 +76,22 @@ class KafkaRuntime:
         """Fits one Java version; another one gets its own."""
         return cache_folder() / f"classes-{self.java.version}.cache"
 
-    def command(
-        self, main: str, *arguments: str, heap_megabytes: int = 256, throughput: bool = False
-    ) -> list[str]:
+    def command(self, main: str, *arguments: str, flags: Sequence[str] = ()) -> list[str]:
         """The command line of one of Kafka's main classes."""
-        flags = self.java.flags(heap_megabytes=heap_megabytes, throughput=throughput)
+        flags = flags or self.java.flags()
         if self.class_cache.exists():
-            flags.append(self.java.use_classes(self.class_cache))
-        return [str(self.java.command), *flags, *self._logging(), "-cp", self._classpath(), main, *arguments]
+            flags = [*flags, self.java.use_classes(self.class_cache)]
+        return self._line(flags, main, arguments)
 
     def recording(self, cache: Path, *arguments: str) -> list[str]:
         """The command line of a broker that writes the class-data cache when it ends."""
-        flags = [*self.java.flags(heap_megabytes=256, throughput=False), self.java.record_classes(cache)]
-        return [
-            str(self.java.command),
-            *flags,
-            *self._logging(),
-            "-cp",
-            self._classpath(),
-            "kafka.Kafka",
-            *arguments,
-        ]
+        return self._line([*self.java.flags(), self.java.record_classes(cache)], "kafka.Kafka", arguments)
+
+    def _line(self, flags: Sequence[str], main: str, arguments: Sequence[str]) -> list[str]:
+        return [str(self.java.command), *flags, *_LOGGING, "-cp", self._classpath(), main, *arguments]
 
     def _classpath(self) -> str:
         return ":".join(map(str, self.jars))
-
-    @staticmethod
-    def _logging() -> list[str]:
-        simple = "-Dorg.slf4j.simpleLogger"
-        when = f"{simple}.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX"
-        return [
-            f"{simple}.defaultLogLevel=warn",
-            f"{simple}.showDateTime=true",
-            when,
-            f"{simple}.log.kafka.server=info",
-        ]
 
 
 def prepare_kafka(progress: Progress | None = None) -> KafkaRuntime:
@@ -212,28 +200,19 @@ class Kafka:
         return path
 
     def _format(self, runtime: KafkaRuntime, properties: Path) -> None:
-        command = runtime.command(
-            "kafka.tools.StorageTool",
-            "format",
-            "-t",
-            _CLUSTER_ID,
-            "-c",
-            str(properties),
-            "--ignore-formatted",
-        )
+        arguments = ("format", "-t", _CLUSTER_ID, "-c", str(properties), "--ignore-formatted")
+        command = runtime.command("kafka.tools.StorageTool", *arguments)
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
         if result.returncode:
             raise EverloopError(
-                f"Kafka could not format {self.data_dir / 'log'}: {(result.stderr or result.stdout).strip()[-600:]}",
+                f"Kafka could not format {self.data_dir}: {(result.stderr or result.stdout).strip()[-600:]}",
                 "Look at the folder's permissions and free space.",
             )
 
     def _program(self, runtime: KafkaRuntime, properties: Path) -> Program:
-        options = {"heap_megabytes": self.heap_megabytes, "throughput": self.throughput}
-        command = (
-            runtime.recording(self.record_to, str(properties))
-            if self.record_to
-            else runtime.command("kafka.Kafka", str(properties), **options)
-        )
+        flags = runtime.java.flags(heap_megabytes=self.heap_megabytes, throughput=self.throughput)
+        command = runtime.command("kafka.Kafka", str(properties), flags=flags)
+        if self.record_to is not None:
+            command = runtime.recording(self.record_to, str(properties))
         folder = self.data_dir
         return Program("Kafka", command, log=folder / "kafka.log", pid_file=folder / "kafka.pid")

@@ -21,7 +21,7 @@ def free_port() -> int:
 def owner(port: int) -> str:
     """Who listens on a port, in words; says so when the system does not tell."""
     for connection in psutil.net_connections(kind="tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
             return _describe(connection.pid)
     return "another user's process"
 

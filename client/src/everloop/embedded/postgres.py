@@ -148,7 +148,7 @@ class Postgres:
             )
 
     def _create_cluster(self) -> None:
-        """Build it beside its place and move it there whole: a kill half-way leaves nothing that looks finished."""
+        """Build it beside its place, then move it: a kill half-way leaves nothing that looks finished."""
         scratch = self.data_dir / "cluster.new"
         shutil.rmtree(scratch, ignore_errors=True)
         self._own(scratch)
