@@ -1,0 +1,169 @@
+"""When to train: a pure function of what is known about one pipeline.
+
+All times are pipeline time (the highest `known_at` seen), so a year replayed in minutes decides like a year lived.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from everloop_schemas.events import Trigger
+
+__all__ = ["Arrival", "Decision", "DriftSignal", "LastRun", "ManualRequest", "Policy", "Situation", "decide"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The pipeline file's `training.when`, with `training.minimum_rows`."""
+
+    new_labelled_rows: int | None
+    drift: bool
+    max_age: timedelta | None
+    cooldown: timedelta
+    minimum_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A new-data event whose labels this trainer has consumed."""
+
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DriftSignal:
+    """A drift event that no run has answered yet."""
+
+    event_id: str
+    kind: Literal["feature", "loss"]
+    model_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManualRequest:
+    """A person's wish for a run; `parameters` override the pipeline's."""
+
+    event_id: str
+    reason: str
+    parameters: Mapping[str, bool | int | float | str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The newest run, whatever came of it."""
+
+    pipeline_version: int
+    labels_at_cut: int
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One pipeline as the trainer knows it now. `labels` counts those consumed since the beginning."""
+
+    pipeline_version: int
+    labels: int
+    pipeline_time: datetime | None
+    active: bool = False
+    last: LastRun | None = None
+    arrival: Arrival | None = None
+    drift: DriftSignal | None = None
+    manual: ManualRequest | None = None
+    definition_event_id: str | None = None
+
+    @property
+    def new_labels(self) -> int:
+        """Labels consumed since the last run's cut."""
+        return self.labels - (self.last.labels_at_cut if self.last else 0)
+
+    @property
+    def age(self) -> timedelta | None:
+        """Pipeline time since the last run was decided."""
+        if self.last is None or self.pipeline_time is None:
+            return None
+        return self.pipeline_time - self.last.decided_at
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A trigger to act on, or why there is none."""
+
+    trigger: Trigger | None
+    why: str
+
+
+Rule = Callable[[Policy, Situation], Trigger | None]
+
+
+def decide(policy: Policy, now: Situation) -> Decision:
+    """Choose at most one trigger: a person's first, then the most specific cause.
+
+    What a run answers is taken at its start; what comes later waits for its end.
+    """
+    if now.pipeline_time is None:
+        return Decision(None, "no records yet")
+    if now.active:
+        return Decision(None, "a run is active")
+    trigger = next(_triggers(policy, now), None)
+    if trigger is not None:
+        return Decision(trigger, trigger.reason)
+    return Decision(None, _why_not(policy, now))
+
+
+def _triggers(policy: Policy, now: Situation) -> Iterator[Trigger]:
+    urgent: tuple[Rule, ...] = (_manual, _changed_pipeline)
+    rested: tuple[Rule, ...] = (_drift, _new_data, _schedule)
+    rules = urgent if _cooling(policy, now) else urgent + rested
+    return (trigger for rule in rules if (trigger := rule(policy, now)) is not None)
+
+
+def _cooling(policy: Policy, now: Situation) -> bool:
+    return now.age is not None and now.age < policy.cooldown
+
+
+def _manual(_: Policy, now: Situation) -> Trigger | None:
+    if now.manual is None:
+        return None
+    return Trigger(kind="manual", event_id=now.manual.event_id, reason=now.manual.reason)
+
+
+def _changed_pipeline(policy: Policy, now: Situation) -> Trigger | None:
+    if now.last is None or now.definition_event_id is None:
+        return None
+    if now.last.pipeline_version == now.pipeline_version or now.labels < policy.minimum_rows:
+        return None
+    reason = f"pipeline version {now.pipeline_version} replaced version {now.last.pipeline_version}"
+    return Trigger(kind="changed-pipeline", event_id=now.definition_event_id, reason=reason)
+
+
+def _drift(policy: Policy, now: Situation) -> Trigger | None:
+    if not policy.drift or now.drift is None or now.new_labels < policy.minimum_rows:
+        return None
+    reason = f"{now.drift.kind} drift of model {now.drift.model_version}; {now.new_labels} new labelled rows"
+    kind: Literal["drift", "performance"] = "performance" if now.drift.kind == "loss" else "drift"
+    return Trigger(kind=kind, event_id=now.drift.event_id, reason=reason)
+
+
+def _new_data(policy: Policy, now: Situation) -> Trigger | None:
+    if policy.new_labelled_rows is None or now.arrival is None or now.new_labels < policy.new_labelled_rows:
+        return None
+    reason = f"{now.new_labels} new labelled rows, {policy.new_labelled_rows} asked for"
+    return Trigger(kind="new-data", event_id=now.arrival.event_id, reason=reason)
+
+
+def _schedule(policy: Policy, now: Situation) -> Trigger | None:
+    if policy.max_age is None or now.age is None or now.arrival is None:
+        return None
+    if now.age < policy.max_age or now.new_labels < policy.minimum_rows:
+        return None
+    reason = f"the last run is {now.age} old in pipeline time, {policy.max_age} allowed"
+    return Trigger(kind="schedule", event_id=now.arrival.event_id, reason=reason)
+
+
+def _why_not(policy: Policy, now: Situation) -> str:
+    if _cooling(policy, now):
+        return f"cooling down: {now.age} of {policy.cooldown} since the last run"
+    if policy.new_labelled_rows is not None:
+        return f"{now.new_labels} of {policy.new_labelled_rows} new labelled rows"
+    return f"{now.new_labels} new labelled rows; nothing asks for a run"

@@ -1,0 +1,70 @@
+"""Entries of a pipeline's log in columns, and what a dataset takes from their fields."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everloop_trainer.domain.dataset import Column, Columns, Labels, Vectors
+
+__all__ = ["Records", "fields_beside", "labels_of"]
+
+Ints = NDArray[np.int64]
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Records:
+    """Observations or labels, in any order; each array is [n], `fields` holds one JSON text a record."""
+
+    ids: list[str]
+    partition: Ints
+    offset: Ints
+    event_time: Ints
+    known_at: Ints
+    fields: list[str]
+
+
+def labels_of(records: Records, value: Callable[[Fields], float | None], read: Callable[[str], Fields]) -> Labels:
+    """The labels' values by the pipeline's expression; NaN where it gives null."""
+    values = [value(read(text)) for text in records.fields]
+    return Labels(
+        records.ids,
+        records.partition,
+        records.offset,
+        records.event_time,
+        records.known_at,
+        np.array([np.nan if v is None else v for v in values], dtype=np.float64),
+    )
+
+
+def fields_beside(
+    vectors: Vectors, observations: Records, names: Sequence[str], read: Callable[[str], Fields]
+) -> Columns:
+    """Category fields of each vector's observation, found by its place in the log; for slices, not for training."""
+    if not names:
+        return ()
+    found = _places(observations, vectors)
+    values = [None if i < 0 else read(observations.fields[i]) for i in found.tolist()]
+    return tuple(
+        Column(name, "category", [None if v is None or v.get(name) is None else str(v[name]) for v in values])
+        for name in names
+    )
+
+
+def _places(observations: Records, vectors: Vectors) -> Ints:
+    """For each vector the index of its observation, -1 where there is none."""
+    keys = _key(observations.partition, observations.offset)
+    wanted = _key(vectors.partition, vectors.offset)
+    order = np.argsort(keys)
+    if len(order) == 0:
+        return np.full(len(wanted), -1)
+    at = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(order) - 1)
+    return np.where(keys[order[at]] == wanted, order[at], -1)
+
+
+def _key(partition: Ints, offset: Ints) -> Ints:
+    """One number a log position: there are at most 1024 partitions."""
+    return (partition << 48) | offset

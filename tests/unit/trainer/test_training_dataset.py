@@ -1,0 +1,177 @@
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from everloop_trainer.domain.dataset import Column, Labels, assemble, from_values
+from everloop_trainer.domain.digest import dataset_sha256
+from everloop_trainer.domain.split import split
+
+sys.path.insert(0, str(Path(__file__).parent))
+from trainer_data import HOUR, IDENTITY, START, dataset, labels, vectors  # noqa: E402
+
+EVERYTHING = {0: 10**6, 1: 10**6, 2: 10**6}
+
+
+def test_nothing_above_the_cut_is_in_the_dataset():
+    """A model that saw rows beyond its cut could not be rebuilt, nor be trusted in an audit."""
+    cut = {0: 20, 1: 11, 2: 0}
+    made = assemble(IDENTITY, vectors(300), labels(300), cut, 0)
+    assert made.rows == 10 + 5
+    assert all(offset + 1 < cut[p] for p, offset in zip(made.partition, made.offset, strict=True))
+
+
+def test_the_order_in_which_rows_were_stored_does_not_matter():
+    """Two trainers that read segments in different orders must train the same model."""
+    given, told = vectors(200), labels(200)
+    mixed = np.random.default_rng(5).permutation(200)
+    shuffled = dataclasses.replace(
+        given,
+        ids=[given.ids[i] for i in mixed],
+        partition=given.partition[mixed],
+        offset=given.offset[mixed],
+        event_time=given.event_time[mixed],
+        known_at=given.known_at[mixed],
+        columns=tuple(column.take(mixed) for column in given.columns),
+    )
+    one, other = (assemble(IDENTITY, some, told, EVERYTHING, 0) for some in (given, shuffled))
+    assert dataset_sha256(one) == dataset_sha256(other)
+
+
+def test_the_latest_known_label_wins_and_a_null_outcome_leaves_the_row_out():
+    """A corrected outcome must replace the first one; a cancelled flight is neither late nor on time."""
+    told = labels(10)
+    corrected = Labels(
+        [*told.ids, "r3", "r4"],
+        np.r_[told.partition, 0, 0],
+        np.r_[told.offset, 100, 102],
+        np.r_[told.event_time, START, START],
+        np.r_[told.known_at, told.known_at.max() + 1, START],
+        np.r_[told.value, np.nan, 1 - told.value[4]],
+    )
+    made = assemble(IDENTITY, vectors(10), corrected, EVERYTHING, 0)
+    assert "r3" not in made.ids
+    assert made.target[made.ids.index("r4")] == told.value[4]
+
+
+def test_rows_older_than_the_window_are_left_out():
+    """A window of 180 days that kept older rows would teach yesterday's world."""
+    made = assemble(IDENTITY, vectors(100), labels(100), EVERYTHING, START + 5 * HOUR)
+    assert made.rows == 50
+    assert made.event_time[0] == START + 5 * HOUR
+
+
+def test_a_repeated_observation_id_gives_one_row():
+    """Two sources that use the same id must not train on one label twice."""
+    given = vectors(50)
+    doubled = dataclasses.replace(given, ids=["same" if i in {10, 20} else x for i, x in enumerate(given.ids)])
+    told = dataclasses.replace(labels(50), ids=doubled.ids)
+    assert assemble(IDENTITY, doubled, told, EVERYTHING, 0).ids.count("same") == 1
+
+
+def test_the_digest_is_of_the_documented_bytes():
+    """An auditor with another program must get the same number; this one was computed by hand from the format."""
+    made = assemble(IDENTITY, vectors(6), labels(6), EVERYTHING, 0)
+    assert dataset_sha256(made) == by_the_book(made)
+
+
+def by_the_book(made):
+    import hashlib
+    import json
+    import struct
+
+    def text(value):
+        return b"\xff\xff\xff\xff" if value is None else struct.pack("<I", len(value.encode())) + value.encode()
+
+    header = {
+        "columns": [["wind", "number"], ["wet", "boolean"], ["carrier", "category"]],
+        "format": 1,
+        "pipeline": "flights",
+        "pipeline_sha256": "0" * 64,
+        "pipeline_version": 1,
+        "rows": 6,
+    }
+    data = text(json.dumps(header, sort_keys=True, separators=(",", ":")))
+    data += b"".join(map(text, made.ids))
+    for numbers in (made.partition, made.offset, made.event_time, made.label_event_time, made.label_known_at):
+        data += struct.pack("<6q", *numbers)
+    for numbers in (made.target, made.columns[0].values, made.columns[1].values):
+        data += b"".join(
+            bytes.fromhex("000000000000f87f") if np.isnan(x) else struct.pack("<d", x) for x in numbers
+        )
+    data += b"".join(map(text, made.columns[2].values))
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_the_digest_does_not_depend_on_the_process():
+    """A hash that changed with PYTHONHASHSEED would make every verification fail."""
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from trainer_data import dataset;"
+        "from everloop_trainer.domain.digest import dataset_sha256; print(dataset_sha256(dataset(500)))"
+    )
+    seeds = [{"PYTHONHASHSEED": seed} for seed in ("1", "2")]
+    digests = {subprocess.check_output([sys.executable, "-c", script], env=seed) for seed in seeds}
+    assert digests == {f"{dataset_sha256(dataset(500))}\n".encode()}
+
+
+@pytest.mark.parametrize("change", ["target", "event_time", "label_known_at", "offset"])
+def test_any_change_of_content_changes_the_digest(change):
+    """A dataset that was tampered with must not keep its name."""
+    made = dataset(100)
+    altered = getattr(made, change).copy()
+    altered[50] += 1
+    assert dataset_sha256(dataset(100, **{change: altered})) != dataset_sha256(made)
+
+
+def test_null_and_the_empty_text_differ():
+    """Categories '' and null are different values; so are their digests."""
+    null, empty = (
+        dataset(3, columns=(Column("c", "category", ["a", value, "b"]),)) for value in (None, "")
+    )
+    assert dataset_sha256(null) != dataset_sha256(empty)
+
+
+def test_columns_from_json_values():
+    """Null is NaN for numbers and None for categories, as in training."""
+    number, flag, category = from_values(
+        ["n", "f", "c"], ["number", "boolean", "category"], [[1, True, "x"], [None, None, None]]
+    )
+    np.testing.assert_array_equal(number.values, [1.0, np.nan])
+    np.testing.assert_array_equal(flag.values, [1.0, np.nan])
+    assert category.values == ["x", None]
+
+
+def test_test_rows_are_newer_than_all_that_trained():
+    """A random split would let a model see the future of its test rows."""
+    made = dataset(1000)
+    parts = split(made, 0.2, None, 100)
+    assert len(parts.test) == 200
+    assert parts.test[0] == 800
+    assert made.label_known_at[parts.train].max() <= made.event_time[parts.test].min()
+    assert parts.embargo == "known_at"
+    assert not parts.comparable
+
+
+def test_outcomes_known_after_the_test_began_do_not_train():
+    """A label that arrived during the test period was not there when that period was predicted."""
+    made = dataset(1000)
+    assert len(split(made, 0.2, None, 100).train) == 791  # an hour before the test: 10 rows, one of them just in time
+
+
+def test_history_loaded_at_once_is_split_by_the_labels_own_time():
+    """A first bulk load, where everything became known today, must still be trainable."""
+    loaded = dataset(1000, label_known_at=np.full(1000, START * 2))
+    parts = split(loaded, 0.2, None, 100)
+    assert parts.embargo == "event_time"
+    assert len(parts.train) == 791
+
+
+def test_the_champion_is_only_judged_on_rows_it_has_not_seen():
+    """A champion that is compared on its own training rows looks better than it is, and nothing replaces it."""
+    made = dataset(1000)
+    parts = split(made, 0.5, int(made.event_time[699]), 100)
+    assert parts.comparable
+    assert parts.test[0] == 700
+    assert not split(made, 0.5, int(made.event_time[801]), 100).comparable
