@@ -1,0 +1,58 @@
+"""The checked form of an expression: typed, hashable nodes, so equal parts are computed once."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["PANES", "RETAINED_PANES", "Aggregate", "FieldRef", "Group", "Key", "Node", "Type", "Value"]
+
+Type = Literal["number", "boolean", "category", "timestamp", "local-time"]
+"""What an expression yields; `local-time` exists only inside calendar functions."""
+
+Value = bool | int | float | str | None
+"""One field or feature value; None is null."""
+
+Group = list[list[Any]]
+"""The state of one key: for each window a list of pane numbers and one list per column, equally long."""
+
+Key = Any
+"""A group's key in memory: the one value of `by`, or a tuple of its values."""
+
+PANES = 32
+"""Panes that one window is cut into: a window is wrong by at most 1/32 of itself, at its old end."""
+
+RETAINED_PANES = 64
+"""Panes kept behind a key's newest record: a record one whole window late still sees a whole window."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRef:
+    """A field of a record and how its JSON value is read."""
+
+    origin: Literal["observation", "label"]
+    name: str
+    reader: Literal["number", "integer", "boolean", "text", "timestamp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A windowed aggregate over earlier records with the same `by` values."""
+
+    function: str
+    window_us: int
+    by: tuple["Node", ...]
+    over: Literal["observations", "labels"]
+    operand: "Node | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation. `op` names its template; `value` holds a constant, a FieldRef or an Aggregate."""
+
+    op: str
+    type: Type
+    args: tuple["Node", ...] = ()
+    value: Any = None
+
+    def walk(self) -> "list[Node]":
+        """This node and everything below it, an aggregate's operand and keys not included."""
+        return [self, *(below for arg in self.args for below in arg.walk())]

@@ -1,0 +1,128 @@
+"""Bytes of the state topic. docs/reference/feature-language.md describes them for other readers.
+
+Keys are `v<version> 0x1f <kind> 0x1f …`, so that two versions of a pipeline share the topic:
+
+* `v3 0x1f observations|labels 0x1f <by names, joined by a comma> 0x1f <MessagePack array of the by values>`
+* `v3 0x1f pending 0x1f <block number, 8 bytes, big endian>`
+* `v3 0x1f clock`
+
+Values are MessagePack arrays whose first item is the format's number, 1.
+"""
+
+from collections.abc import Iterable
+from itertools import accumulate, pairwise
+from typing import Any
+
+import msgspec
+
+from everloop_features.layout import GroupLayout
+from everloop_features.nodes import Group, Key
+
+__all__ = [
+    "CLOCK",
+    "PENDING",
+    "StateFormatError",
+    "block_key",
+    "group_prefix",
+    "pack",
+    "pack_group",
+    "pack_key",
+    "split_key",
+    "unpack_formatted",
+    "unpack_group",
+    "unpack_key",
+    "version_of",
+]
+
+SEPARATOR = b"\x1f"
+CLOCK = b"clock"
+PENDING = b"pending"
+FORMAT = 1
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Any])
+
+
+class StateFormatError(ValueError):
+    """The bytes are not state that this version wrote: the log must be replayed."""
+
+
+def version_of(key: bytes) -> int | None:
+    """The pipeline version a state topic's key belongs to; None if it is not such a key."""
+    head = key.split(SEPARATOR, 1)[0]
+    return int(head[1:]) if head[:1] == b"v" and head[1:].isdigit() else None
+
+
+def split_key(key: bytes) -> tuple[bytes, bytes]:
+    """What comes after the version: the kind with its names, and the rest."""
+    parts = key.split(SEPARATOR, 3)
+    if len(parts) == 4 and parts[1] != PENDING:  # noqa: PLR2004  # version, over, names, values
+        return SEPARATOR.join(parts[1:3]), parts[3]
+    kind, _, rest = key.partition(SEPARATOR)[2].partition(SEPARATOR)
+    return kind, rest
+
+
+def group_prefix(layout: GroupLayout) -> bytes:
+    """The part of a group's key that names its layout."""
+    return layout.over.encode() + SEPARATOR + ",".join(layout.names).encode()
+
+
+def block_key(number: int) -> bytes:
+    """The key, without version, of a block of pending records."""
+    return PENDING + SEPARATOR + number.to_bytes(8, "big")
+
+
+def pack_key(key: Key) -> bytes:
+    """A group's key in memory as bytes."""
+    return _encoder.encode(key if isinstance(key, tuple) else (key,))
+
+
+def unpack_key(packed: bytes) -> Key:
+    """The inverse of `pack_key`."""
+    values = _unpack(packed)
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def pack_group(group: Group, layout: GroupLayout) -> bytes:
+    """A group as bytes: the panes of each window as one number and the steps from it."""
+    lists: list[Any] = [FORMAT, *group]
+    for window in layout.windows:
+        lists[window.first + 1] = _steps(group[window.first])
+    return _encoder.encode(lists)
+
+
+def unpack_group(packed: bytes, layout: GroupLayout) -> Group:
+    """The inverse of `pack_group`. Raises StateFormatError."""
+    group: Group = unpack_formatted(packed)
+    if len(group) != layout.width or not all(isinstance(column, list) for column in group):
+        raise StateFormatError("a group's state does not fit the pipeline version")
+    for window in layout.windows:
+        group[window.first] = list(accumulate(group[window.first]))
+        if len({len(column) for column in group[window.first : window.first + 1 + len(window.columns)]}) != 1:
+            raise StateFormatError("a group's columns are not equally long")
+    return group
+
+
+def pack(values: Iterable[Any]) -> bytes:
+    """An array with the format's number in front."""
+    return _encoder.encode([FORMAT, *values])
+
+
+def unpack_formatted(packed: bytes) -> list[Any]:
+    """The inverse of `pack`. Raises StateFormatError."""
+    values = _unpack(packed)
+    if not values or values[0] != FORMAT:
+        raise StateFormatError("the state has an unknown format")
+    return values[1:]
+
+
+def _unpack(packed: bytes) -> list[Any]:
+    """A MessagePack array. Raises StateFormatError."""
+    try:
+        return _decoder.decode(packed)
+    except msgspec.DecodeError as error:
+        raise StateFormatError(f"not MessagePack: {error}") from error
+
+
+def _steps(panes: list[int]) -> list[int]:
+    return [*panes[:1], *(after - before for before, after in pairwise(panes))]

@@ -1,0 +1,119 @@
+"""One log partition's feature state, in memory."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from everloop_features.nodes import Group, Key
+from everloop_features.overlay import Overlay
+from everloop_features.packing import (
+    CLOCK,
+    PENDING,
+    SEPARATOR,
+    StateFormatError,
+    group_prefix,
+    split_key,
+    unpack_formatted,
+    unpack_group,
+    unpack_key,
+    version_of,
+)
+from everloop_features.pending import Block, Pending, unpack_pending
+
+if TYPE_CHECKING:
+    from everloop_features.compiler import Compiled
+
+__all__ = ["State", "StateReader"]
+
+LONG_AGO_US = -(2**62)
+
+
+class StateReader(Protocol):
+    """What a vector is computed from."""
+
+    def find(self, index: int, key: Key) -> Group | None:
+        """The group of a key in the layout of that index; None if no record has touched it."""
+        ...
+
+
+class State:
+    """Committed state of one pipeline version.
+
+    A stream task adds a batch to `begin()`, publishes the overlay's changes, and merges it after the commit.
+    Serving only loads: the state of all partitions may go into one, since keys contain the partition key.
+    """
+
+    def __init__(self, compiled: "Compiled", version: int) -> None:
+        self.compiled = compiled
+        self.version = version
+        self.layouts = compiled.layouts
+        self.prefix = f"v{version}".encode() + SEPARATOR
+        self.tables: list[dict[Key, Group]] = [{} for _ in compiled.layouts]
+        self.pending = Pending()
+        self.blocks: dict[int, Block] = {}
+        self.next_block = 0
+        self.event_clock_us = self.known_clock_us = LONG_AGO_US
+        self._by_prefix = {group_prefix(layout): layout for layout in compiled.layouts}
+
+    def find(self, index: int, key: Key) -> Group | None:
+        """The group of a key, to be read only."""
+        return self.tables[index].get(key)
+
+    def begin(self) -> Overlay:
+        """A place for what a batch adds."""
+        return Overlay(self)
+
+    def merge(self, overlay: Overlay) -> None:
+        """Take over an overlay, after its changes have been committed."""
+        for mine, theirs in zip(self.tables, overlay.tables, strict=True):
+            for key, group in theirs.items():
+                if group is None:
+                    mine.pop(key, None)
+                else:
+                    mine[key] = group
+        self.event_clock_us, self.known_clock_us = overlay.event_clock_us, overlay.known_clock_us
+        gone = self.expired_blocks(self.known_clock_us)
+        if overlay.pending:
+            self._add_block(self.next_block, overlay.pending)
+        for number in gone:
+            self.pending.forget(self.blocks.pop(number), self.known_clock_us - self.compiled.pending_us)
+
+    def load(self, key: bytes, value: bytes | None) -> bool:
+        """Restore one entry of the state topic; None removes it. False if it belongs to another version.
+
+        Raises StateFormatError for bytes that this version cannot have written.
+        """
+        if version_of(key) != self.version:
+            return False
+        kind, rest = split_key(key)
+        layout = self._by_prefix.get(kind)
+        if layout is not None:
+            if value is None:
+                self.tables[layout.index].pop(unpack_key(rest), None)
+            else:
+                self.tables[layout.index][unpack_key(rest)] = unpack_group(value, layout)
+        elif kind == CLOCK:
+            self._load_clock(value)
+        elif kind == PENDING:
+            self._load_block(int.from_bytes(rest, "big"), value)
+        else:
+            raise StateFormatError(f"{kind!r} is no part of this pipeline version's state")
+        return True
+
+    def expired_blocks(self, known_clock_us: int) -> list[int]:
+        """Blocks of pending records in which nothing counts any more."""
+        oldest = known_clock_us - self.compiled.pending_us
+        return [number for number, block in self.blocks.items() if block.newest_us < oldest]
+
+    def _load_clock(self, value: bytes | None) -> None:
+        clocks: list[Any] = [LONG_AGO_US, LONG_AGO_US] if value is None else unpack_formatted(value)
+        self.event_clock_us, self.known_clock_us = clocks
+
+    def _load_block(self, number: int, value: bytes | None) -> None:
+        if value is not None:
+            self._add_block(number, unpack_pending(value))
+        elif number in self.blocks:
+            self.pending.forget(self.blocks.pop(number), self.known_clock_us - self.compiled.pending_us)
+
+    def _add_block(self, number: int, pending: Pending) -> None:
+        self.pending.update(pending)
+        self.blocks[number] = pending.block()
+        self.next_block = max(self.next_block, number + 1)
