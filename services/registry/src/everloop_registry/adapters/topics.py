@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from everloop_kernel.admin import ensure_topics
 from everloop_kernel.settings import KafkaSettings
 from everloop_schemas.pipeline import Pipeline
-from everloop_schemas.topics import TOPICS
+from everloop_schemas.topics import pipeline_topics
 
 __all__ = ["KafkaTopics"]
 
@@ -18,9 +18,4 @@ class KafkaTopics:
 
     async def ensure(self, pipeline: Pipeline) -> None:
         """Create the data topics that do not exist yet, each with the pipeline's partitions."""
-        specs = {
-            spec.topic_for(pipeline.pipeline): (pipeline.partitions, spec.config)
-            for spec in TOPICS.values()
-            if spec.kind == "data"
-        }
-        await ensure_topics(self.kafka, specs)
+        await ensure_topics(self.kafka, pipeline_topics(pipeline.pipeline, pipeline.partitions))

@@ -34,9 +34,10 @@ def declared_gates(definition: Definition) -> list[Gate]:
 def declared_rollout(definition: Definition) -> Rollout:
     """The rollout; a canary that names no share takes a tenth."""
     entry = definition.get("rollout") or {}
-    mode = entry.get("mode") or "direct"
-    if mode not in get_args(RolloutMode):
-        raise ValueError(f"unknown rollout mode {mode!r}")
+    wanted = entry.get("mode") or "direct"
+    mode: RolloutMode | None = next((known for known in get_args(RolloutMode) if known == wanted), None)
+    if mode is None:
+        raise ValueError(f"unknown rollout mode {wanted!r}")
     share = entry.get("share")
     return Rollout(mode, (_CANARY_SHARE if share is None else float(share)) if mode == "canary" else 0.0)
 
