@@ -134,7 +134,7 @@ class _Compilation:
         if self.pipeline.partitions > 1 and missing:
             raise ExpressionError(
                 "partition-key",
-                f"by={sorted(by)} lacks {missing} of the partition key: its records lie on several partitions",
+                f"by={sorted(by)} lacks {missing} of the partition key: no partition holds all its records",
                 f"add {missing} to by, or set partitions: 1",
             )
 

@@ -19,8 +19,9 @@ SWEEPS_PER_RETENTION = 4
 class Overlay:
     """A state and what a batch adds to it: reads fall through, writes stay here.
 
-    Nothing depends on how records are cut into batches: groups expire at fixed points of the log (whenever
-    the highest event time passes a multiple of a quarter of their retention), pending records by their own age.
+    Nothing depends on how records are cut into batches: groups expire at fixed points of the log
+    (whenever the highest event time passes a multiple of a quarter of their retention), pending records by
+    their own age.
     """
 
     def __init__(self, base: "State") -> None:

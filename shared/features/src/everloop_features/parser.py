@@ -4,10 +4,20 @@ Nothing that is not listed here gets through, and no text of the user ever becom
 """
 
 import ast
-import math
 from dataclasses import dataclass
 
-from everloop_features.calculation import zone
+from everloop_features.checks import (
+    compared,
+    constant,
+    digits,
+    expect_arguments,
+    fold,
+    membership,
+    not_allowed,
+    same_type,
+    wrong_type,
+    zone_name,
+)
 from everloop_features.functions import AGGREGATES, CALENDAR, SCALARS, Scalar
 from everloop_features.nodes import Aggregate, Node, Type
 from everloop_features.problems import ExpressionError, nearest
@@ -18,7 +28,6 @@ __all__ = ["Parser", "parse"]
 
 LONGEST_EXPRESSION = 2_000
 DEEPEST_EXPRESSION = 40
-MOST_DIGITS = 15
 
 _ARITHMETIC: dict[type[ast.operator], str] = {
     ast.Add: "add",
@@ -28,14 +37,6 @@ _ARITHMETIC: dict[type[ast.operator], str] = {
     ast.FloorDiv: "floor_divide",
     ast.Mod: "modulo",
     ast.Pow: "power",
-}
-_COMPARISONS: dict[type[ast.cmpop], str] = {
-    ast.Eq: "equal",
-    ast.NotEq: "not_equal",
-    ast.Lt: "less",
-    ast.LtE: "less_equal",
-    ast.Gt: "greater",
-    ast.GtE: "greater_equal",
 }
 
 
@@ -74,7 +75,7 @@ class Parser:
         below = depth + 1
         match tree:
             case ast.Constant():
-                return _constant(tree)
+                return constant(tree)
             case ast.Name(id=name):
                 return self.scope.resolve(name)
             case ast.BinOp():
@@ -90,12 +91,12 @@ class Parser:
             case ast.Call(func=ast.Name(id=name)):
                 return self._call(tree, name, below)
             case _:
-                raise _not_allowed(tree)
+                raise not_allowed(tree)
 
     def _arithmetic(self, tree: ast.BinOp, depth: int) -> Node:
         op = _ARITHMETIC.get(type(tree.op))
         if op is None:
-            raise _not_allowed(tree)
+            raise not_allowed(tree)
         sides = [self._typed(side, "number", depth) for side in (tree.left, tree.right)]
         return Node(op, "number", tuple(sides))
 
@@ -108,27 +109,27 @@ class Parser:
             case ast.UAdd():
                 return self._typed(tree.operand, "number", depth)
             case _:
-                raise _not_allowed(tree)
+                raise not_allowed(tree)
 
     def _logic(self, tree: ast.BoolOp, depth: int) -> Node:
         op = "and" if isinstance(tree.op, ast.And) else "or"
-        return _fold(op, "boolean", [self._typed(part, "boolean", depth) for part in tree.values])
+        return fold(op, "boolean", [self._typed(part, "boolean", depth) for part in tree.values])
 
     def _comparison(self, tree: ast.Compare, depth: int) -> Node:
         left, parts = self.check(tree.left, depth), []
         for operator, right_tree in zip(tree.ops, tree.comparators, strict=True):
             if isinstance(operator, ast.In | ast.NotIn):
-                parts.append(_membership(left, right_tree, positive=isinstance(operator, ast.In)))
+                parts.append(membership(left, right_tree, positive=isinstance(operator, ast.In)))
                 continue
             right = self.check(right_tree, depth)
-            parts.append(_compared(operator, left, right))
+            parts.append(compared(operator, left, right))
             left = right
-        return _fold("and", "boolean", parts)
+        return fold("and", "boolean", parts)
 
     def _choice(self, tree: ast.IfExp, depth: int) -> Node:
         condition = self._typed(tree.test, "boolean", depth)
         then, otherwise = self.check(tree.body, depth), self.check(tree.orelse, depth)
-        _same_type("the two results of if/else", then, otherwise)
+        same_type("the two results of if/else", then, otherwise)
         return Node("choose", then.type, (condition, then, otherwise))
 
     def _call(self, tree: ast.Call, name: str, depth: int) -> Node:
@@ -143,30 +144,30 @@ class Parser:
         return self._scalar(tree, name, scalar, depth)
 
     def _scalar(self, tree: ast.Call, name: str, scalar: Scalar, depth: int) -> Node:
-        _expect_arguments(tree, name, scalar)
+        expect_arguments(tree, name, scalar)
         if name == "round":
-            return Node("round", "number", (self._typed(tree.args[0], "number", depth),), _digits(tree))
+            return Node("round", "number", (self._typed(tree.args[0], "number", depth),), digits(tree))
         args = [self._argument(arg, name, scalar, depth) for arg in tree.args]
         result = scalar.result or args[0].type
         if len(args) == 1:
             return Node(name, result, tuple(args))
         for other in args[1:]:
-            _same_type(f"the arguments of {name}", args[0], other)
-        return _fold(name, result, args)
+            same_type(f"the arguments of {name}", args[0], other)
+        return fold(name, result, args)
 
     def _argument(self, tree: ast.expr, name: str, scalar: Scalar, depth: int) -> Node:
         node = self.check(tree, depth)
         if scalar.argument and node.type != scalar.argument:
-            raise _wrong_type(f"an argument of {name}", node.type, scalar.argument)
+            raise wrong_type(f"an argument of {name}", node.type, scalar.argument)
         return node
 
     def _calendar(self, tree: ast.Call, name: str, depth: int) -> Node:
-        _expect_arguments(tree, name, SCALARS[name], {"tz"})
+        expect_arguments(tree, name, SCALARS[name], {"tz"})
         moment = self._typed(tree.args[0], "timestamp", depth)
         place = next((word.value for word in tree.keywords), None)
         if place is None and name in ("hour", "weekday"):
             return Node(f"utc_{name}", "number", (moment,))
-        return Node(name, "number", (Node("local", "local-time", (moment,), _zone_name(place)),))
+        return Node(name, "number", (Node("local", "local-time", (moment,), zone_name(place)),))
 
     def _aggregate(self, tree: ast.Call, name: str, depth: int) -> Node:
         if self.observations is None:
@@ -203,108 +204,13 @@ class Parser:
         allowed = {"count": None, "last": None, "sum": ("number", "boolean"), "mean": ("number", "boolean")}
         types = allowed.get(name, ("number",))
         if types and operand.type not in types:
-            raise _wrong_type(f"the operand of {name}", operand.type, " or ".join(types))
+            raise wrong_type(f"the operand of {name}", operand.type, " or ".join(types))
         if name == "last" and operand.type == "timestamp":
-            raise _wrong_type("the operand of last", "timestamp", "number, boolean or category")
+            raise wrong_type("the operand of last", "timestamp", "number, boolean or category")
         return operand
 
     def _typed(self, tree: ast.expr, expected: Type, depth: int) -> Node:
         node = self.check(tree, depth)
         if node.type != expected:
-            raise _wrong_type(ast.unparse(tree), node.type, expected)
+            raise wrong_type(ast.unparse(tree), node.type, expected)
         return node
-
-
-def _constant(tree: ast.Constant) -> Node:
-    match tree.value:
-        case bool() as value:
-            return Node("constant", "boolean", value=value)
-        case str() as value:
-            return Node("constant", "category", value=value)
-        case int() | float() as value if _is_finite(value):
-            return Node("constant", "number", value=float(value))
-        case _:
-            raise _not_allowed(tree)
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(float(value))
-    except OverflowError:
-        return False
-
-
-def _compared(operator: ast.cmpop, left: Node, right: Node) -> Node:
-    op = _COMPARISONS.get(type(operator))
-    if op is None:
-        raise ExpressionError("not-allowed", "`is` is no comparison here", "use == or is_null(x)")
-    _same_type("the two sides of a comparison", left, right)
-    if op not in ("equal", "not_equal") and left.type not in ("number", "timestamp"):
-        raise ExpressionError("type", f"a {left.type} has no order", "compare it with == or in")
-    return Node(op, "boolean", (left, right))
-
-
-def _membership(left: Node, tree: ast.expr, *, positive: bool) -> Node:
-    choices = tree.elts if isinstance(tree, ast.List | ast.Tuple | ast.Set) else []
-    if not choices or not all(isinstance(choice, ast.Constant) for choice in choices):
-        raise ExpressionError("arguments", "`in` needs a list of constants", "write x in ['a', 'b']")
-    nodes = [_constant(choice) for choice in choices if isinstance(choice, ast.Constant)]
-    for node in nodes:
-        _same_type("a value and its list", left, node)
-    return Node("in" if positive else "not_in", "boolean", (left,), frozenset(node.value for node in nodes))
-
-
-def _fold(op: str, result: Type, parts: list[Node]) -> Node:
-    folded = parts[0]
-    for part in parts[1:]:
-        folded = Node(op, result, (folded, part))
-    return folded
-
-
-def _digits(tree: ast.Call) -> int:
-    match tree.args[1:]:
-        case []:
-            return 0
-        case [ast.Constant(value=int(digits))] if not isinstance(digits, bool) and 0 <= digits <= MOST_DIGITS:
-            return digits
-        case _:
-            raise ExpressionError("arguments", "round's digits are no constant", f"write 0 to {MOST_DIGITS}")
-
-
-def _zone_name(tree: ast.expr | None) -> str:
-    if tree is None:
-        return "UTC"
-    if not isinstance(tree, ast.Constant) or not isinstance(tree.value, str):
-        raise ExpressionError("arguments", "tz is no text", "write tz='America/New_York'")
-    try:
-        zone(tree.value)
-    except KeyError as error:
-        raise ExpressionError(
-            "time-zone", f"{tree.value!r} is no time zone", "use an IANA name such as 'America/New_York'"
-        ) from error
-    return tree.value
-
-
-def _expect_arguments(tree: ast.Call, name: str, scalar: Scalar, words: set[str] | None = None) -> None:
-    unknown = keyword_names(tree) - (words or set())
-    if unknown or any(isinstance(arg, ast.Starred) for arg in tree.args):
-        raise ExpressionError("arguments", f"{name} has no argument {sorted(unknown)}", "remove it")
-    count, most = len(tree.args), scalar.most
-    if count < scalar.least or (most is not None and count > most):
-        limit = f"{scalar.least}" if most == scalar.least else f"{scalar.least} to {most or 'any number'}"
-        raise ExpressionError("arguments", f"{name} got {count} arguments", f"give it {limit}")
-
-
-def _same_type(what: str, left: Node, right: Node) -> None:
-    if left.type != right.type:
-        raise ExpressionError("type", f"{what} are {left.type} and {right.type}", "use one type")
-
-
-def _wrong_type(what: str, found: str, expected: str) -> ExpressionError:
-    return ExpressionError("type", f"{what} is a {found}", f"a {expected} is needed")
-
-
-def _not_allowed(tree: ast.expr) -> ExpressionError:
-    return ExpressionError(
-        "not-allowed", f"{ast.unparse(tree)!r} is not part of the language", "see the reference"
-    )
