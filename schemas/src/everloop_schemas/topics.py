@@ -46,7 +46,7 @@ TopicSettings = Mapping[str, tuple[int, dict[str, str]]]
 
 
 class TopicVersion(BaseModel):
-    """One version of what a topic carries; a version N+1 is a topic of its own, the older one stays listed."""
+    """One version of what a topic carries; version N+1 is a topic of its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: int = Field(ge=1)
@@ -141,7 +141,7 @@ def platform_topics() -> TopicSettings:
 
 
 def pipeline_topics(pipeline: str, partitions: int) -> TopicSettings:
-    """The data topics of one pipeline, each with as many partitions: they are joined partition by partition."""
+    """The data topics of one pipeline, with equal partition counts: they are joined partition by partition."""
     data = (spec for spec in TOPICS.values() if spec.kind == "data")
     return {spec.topic_for(pipeline): (partitions, spec.config) for spec in data}
 
