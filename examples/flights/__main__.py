@@ -30,7 +30,8 @@ def main(  # noqa: PLR0917 - options of a command
     ] = None,
     report: Annotated[Path, typer.Option(help="Where to write the report.")] = Path("demo-report.json"),
     data_dir: Annotated[
-        Path | None, typer.Option(help="Keep the data here, so that `everloop up --data-dir` can go on with it.")
+        Path | None,
+        typer.Option(help="Keep the data here, so that `everloop up --data-dir` can go on with it."),
     ] = None,
 ) -> None:
     """Replay real flights in the order things were known; exit 1 if anything was lost, doubled or failed."""

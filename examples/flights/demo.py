@@ -75,7 +75,8 @@ class Demo:
 
     async def _apply(self) -> None:
         response = await self._client.put(
-            f"{self._stack.addresses.registry}/v1/pipelines/{PIPELINE}", content=self._plan.pipeline.read_bytes()
+            f"{self._stack.addresses.registry}/v1/pipelines/{PIPELINE}",
+            content=self._plan.pipeline.read_bytes(),
         )
         response.raise_for_status()
         await self._until(lambda: self._pipeline_known(), 30, "ingest does not know the pipeline")
@@ -104,7 +105,9 @@ class Demo:
         await self._until(lambda: self._loaded(), 30, "the first model was not loaded")
         first = self._watch.of(events.ModelApproved)[0].model_version
         base = f"{self._stack.addresses.registry}/v1/pipelines/{PIPELINE}"
-        (await self._client.post(f"{base}/pins/{first}", json={"by": "demo", "reason": "compare"})).raise_for_status()
+        (
+            await self._client.post(f"{base}/pins/{first}", json={"by": "demo", "reason": "compare"})
+        ).raise_for_status()
         ready = f"{self._stack.addresses.serving}/v2/models/{PIPELINE}/versions/{first}/ready"
         await self._until(lambda: self._answers(ready), 30, "the pinned version does not answer")
         self._replay.frozen_version = first
@@ -136,8 +139,14 @@ class Demo:
         return joined
 
     async def _runs_ended(self) -> bool:
-        ended = {e.run_id for kind in (events.ModelApproved, events.ModelRejected, events.RunFailed) for e in self._watch.of(kind)}
-        return all(e.run_id in ended for e in self._watch.of(events.RunStarted)) and not await self._stack.lag()
+        ended = {
+            e.run_id
+            for kind in (events.ModelApproved, events.ModelRejected, events.RunFailed)
+            for e in self._watch.of(kind)
+        }
+        return (
+            all(e.run_id in ended for e in self._watch.of(events.RunStarted)) and not await self._stack.lag()
+        )
 
     async def _joined(self) -> int:
         url = f"{self._stack.addresses.monitor}/v1/pipelines/{PIPELINE}/performance"

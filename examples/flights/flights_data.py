@@ -64,7 +64,9 @@ def _file(name: str) -> Path:
 def _ids(flights: pd.DataFrame) -> pd.Series:
     day = flights["year"] * 10000 + flights["month"] * 100 + flights["day"]
     number = flights["carrier"] + flights["flight"].astype(str)
-    return day.astype(str) + "-" + number + "-" + flights["origin"] + "-" + flights["sched_dep_time"].astype(str)
+    return (
+        day.astype(str) + "-" + number + "-" + flights["origin"] + "-" + flights["sched_dep_time"].astype(str)
+    )
 
 
 def _planes() -> pd.DataFrame:

@@ -58,9 +58,7 @@ class Replay:
         self._ingest = f"{ingest}/v1/pipelines/{PIPELINE}"
         self._models = f"{serving}/v2/models/{PIPELINE}"
 
-    async def run(
-        self, flights: Flights, pace: "Pace", between: Callable[[int], Awaitable[None]]
-    ) -> None:
+    async def run(self, flights: Flights, pace: "Pace", between: Callable[[int], Awaitable[None]]) -> None:
         """Play every step; `between` is called with the day's number when a day of pipeline time begins."""
         start = flights.observations[0][0]
         day = -1

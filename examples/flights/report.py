@@ -55,10 +55,16 @@ def counts(ledger: Ledger, audit: Audit, joined: int) -> dict[str, int]:
 def run(watch: Watch, started: events.RunStarted) -> dict[str, Any]:
     """One run: why it started, what came of it, and the seconds of each step."""
     trained = next((e for e in watch.of(events.ModelTrained) if e.run_id == started.run_id), None)
-    result: dict[str, Any] = {"run_id": started.run_id, "trigger": started.trigger.kind, "reason": started.trigger.reason}
+    result: dict[str, Any] = {
+        "run_id": started.run_id,
+        "trigger": started.trigger.kind,
+        "reason": started.trigger.reason,
+    }
     if trained is None:
         return {**result, "outcome": "failed"}
-    loaded = [e for e in watch.of(events.ModelLoaded) if e.model_version == trained.model_version and e.loaded]
+    loaded = [
+        e for e in watch.of(events.ModelLoaded) if e.model_version == trained.model_version and e.loaded
+    ]
     seconds = dict(trained.seconds)
     if loaded:
         seconds["trigger_to_swap"] = round(watch.at(loaded[0]) - watch.at(started), 2)

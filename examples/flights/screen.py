@@ -87,8 +87,14 @@ class Screen:
 
 
 def _losses(losses: dict[str, float]) -> str:
-    return "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in losses.items()) or "no label yet"
+    return (
+        "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in losses.items()) or "no label yet"
+    )
 
 
 def _date(micros: int) -> str:
-    return datetime.fromtimestamp(micros / 1e6, tz=UTC).strftime("%Y-%m-%d %H:%M") if micros else "before the first"
+    return (
+        datetime.fromtimestamp(micros / 1e6, tz=UTC).strftime("%Y-%m-%d %H:%M")
+        if micros
+        else "before the first"
+    )
