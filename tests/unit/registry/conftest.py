@@ -1,5 +1,6 @@
 """The registry's state in memory: the second implementation of its `Work` port, and what decisions need."""
 
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -36,6 +37,10 @@ class MemoryWork:
     loads_by_id: dict[str, ModelLoaded] = field(default_factory=dict)
     emitted: list[tuple[str, Event]] = field(default_factory=list)
 
+    @asynccontextmanager
+    async def kept_alive(self):
+        yield
+
     async def lock(self, pipeline: str) -> None:
         """One task at a time: nothing to hold off."""
 
@@ -71,7 +76,7 @@ class MemoryWork:
     async def add_load(self, loaded: ModelLoaded) -> None:
         self.loads_by_id[loaded.id] = loaded
 
-    async def emit(self, event: Event, *, id: str, key: str) -> None:  # noqa: A002
+    def emit(self, event: Event, *, id: str, key: str) -> None:  # noqa: A002
         self.emitted.append((id, event))
 
     def names(self) -> list[str]:

@@ -97,7 +97,9 @@ async def test_failed_gates_are_overruled_only_on_purpose(work, office, define, 
 
 
 @pytest.mark.parametrize(("mode", "share"), [("shadow", 0.0), ("canary", 0.1)])
-async def test_shadow_and_canary_start_a_challenge(work, office, define, trained, mode, share) -> None:
+async def test_shadow_and_canary_start_a_challenge(  # noqa: PLR0917  (fixtures)
+    work, office, define, trained, mode, share
+) -> None:
     define(mode=mode)
     await review_model(trained(1), work, office)
     await review_model(trained(2, champion_version=1), work, office)

@@ -1,10 +1,14 @@
 """The registry's state in Postgres: one transaction, events through its outbox."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 from everloop_kernel.recorder import Transaction
+from everloop_kernel.recorder.pool import IDLE_IN_TRANSACTION_SECONDS
 from everloop_schemas import canonical
 from everloop_schemas.events import Event, GateResult, ModelLoaded, ModelRef, ModelTrained
 
@@ -14,6 +18,8 @@ from everloop_registry.domain.models import Decision, Model
 from everloop_registry.domain.pipelines import PipelineVersion
 
 __all__ = ["PostgresWork"]
+
+_BEAT_SECONDS = IDLE_IN_TRANSACTION_SECONDS / 4
 
 Row = Any
 """An asyncpg record: columns by name."""
@@ -25,6 +31,24 @@ class PostgresWork:
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
         self._connection = transaction.connection
+
+    @asynccontextmanager
+    async def kept_alive(self) -> AsyncIterator[None]:
+        """Let the server see that this process lives: it ends the transactions of those that stand still."""
+        done = asyncio.Event()
+        heartbeat = asyncio.create_task(self._beat_until(done))
+        try:
+            yield
+        finally:
+            done.set()
+            await heartbeat
+
+    async def _beat_until(self, done: asyncio.Event) -> None:
+        while not done.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(done.wait(), _BEAT_SECONDS)
+                return
+            await self._connection.execute("SELECT 1")
 
     async def lock(self, pipeline: str) -> None:
         """Take the pipeline's advisory lock until the transaction ends."""
@@ -174,9 +198,9 @@ class PostgresWork:
             loaded.model_dump_json(),
         )
 
-    async def emit(self, event: Event, *, id: str, key: str) -> None:  # noqa: A002  (the envelope's name)
+    def emit(self, event: Event, *, id: str, key: str) -> None:  # noqa: A002  (the envelope's name)
         """Put the event into the transaction's outbox."""
-        await self._transaction.emit(event, id=id, key=key)
+        self._transaction.emit(event, id=id, key=key)
 
 
 def _pipeline(row: Row) -> PipelineVersion:

@@ -40,11 +40,12 @@ async def define_pipeline(
     version = next_version(current, to_definition(pipeline), defined_at=now, defined_by=by)
     if isinstance(version, Refusal):
         raise Refused(version)
-    await topics.ensure(pipeline)
+    async with work.kept_alive():
+        await topics.ensure(pipeline)
     if current == version:
         return Defined(version, created=False)
     await work.add_pipeline_version(version)
-    await work.emit(_event(version), id=_event_id(version), key=version.pipeline)
+    work.emit(_event(version), id=_event_id(version), key=version.pipeline)
     details = {"version": version.version, "sha256": version.sha256}
     await record(work, Deed(version.pipeline, by, "pipeline-defined", None, details), now)
     return Defined(version, created=True)

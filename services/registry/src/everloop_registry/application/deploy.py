@@ -93,7 +93,7 @@ async def put_in_force(
     await work.save_deployment(deployment)
     event = office.signer.sign(_announcement(deployment, at or now, reason))
     source = f"{deployment.pipeline}/{deployment.revision}"
-    await work.emit(event, id=derived_id(source, "deployment-changed"), key=deployment.pipeline)
+    work.emit(event, id=derived_id(source, "deployment-changed"), key=deployment.pipeline)
     details = event.model_dump(mode="json", exclude={"pipeline"})
     deed = Deed(deployment.pipeline, by, "deployment-changed", deployment.champion_version, details)
     await record(work, deed, now)

@@ -1,6 +1,7 @@
 """What the use cases need from the outside: one transaction of state, a signer, the artifacts, a clock."""
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -21,6 +22,9 @@ Clock = Callable[[], datetime]
 
 class Work(Protocol):
     """One transaction: all of it happens, its events included, or none of it."""
+
+    def kept_alive(self) -> AbstractAsyncContextManager[None]:
+        """Hold the transaction open while something else than the database is waited for."""
 
     async def lock(self, pipeline: str) -> None:
         """Hold off every other decision on the pipeline until the transaction ends."""
@@ -55,7 +59,7 @@ class Work(Protocol):
     async def add_load(self, loaded: ModelLoaded) -> None:
         """Keep that a serving instance holds a version, or could not load it; twice the same is once."""
 
-    async def emit(self, event: Event, *, id: str, key: str) -> None:  # noqa: A002  (the envelope's name)
+    def emit(self, event: Event, *, id: str, key: str) -> None:  # noqa: A002  (the envelope's name)
         """Publish the event when, and only when, the transaction commits."""
 
 

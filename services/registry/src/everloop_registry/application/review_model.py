@@ -27,7 +27,8 @@ async def review_model(trained: ModelTrained, work: Work, office: Office) -> Non
     """
     if await _known(trained, work):
         return
-    artifact = _artifact_gate(trained, await office.artifacts.problem_with(trained.artifact))
+    async with work.kept_alive():
+        artifact = _artifact_gate(trained, await office.artifacts.problem_with(trained.artifact))
     await work.lock(trained.pipeline)
     if await _known(trained, work):
         return
@@ -55,7 +56,7 @@ async def announce_approval(model: Model, work: Work) -> None:
         decided_by=model.decision.by,
         decided_at=model.decision.at,
     )
-    await work.emit(event, id=_decision_id(model, "model-approved"), key=model.pipeline)
+    work.emit(event, id=_decision_id(model, "model-approved"), key=model.pipeline)
 
 
 async def announce_rejection(model: Model, work: Work) -> None:
@@ -68,7 +69,7 @@ async def announce_rejection(model: Model, work: Work) -> None:
         decided_by=model.decision.by,
         decided_at=model.decision.at,
     )
-    await work.emit(event, id=_decision_id(model, "model-rejected"), key=model.pipeline)
+    work.emit(event, id=_decision_id(model, "model-rejected"), key=model.pipeline)
 
 
 async def _decide(

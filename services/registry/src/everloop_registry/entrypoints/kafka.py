@@ -34,12 +34,12 @@ async def _handle(
     for message in messages:
         event = decode(_EVENTS[message.topic], message.value, message.headers)
         if isinstance(event, Rejected):
-            await transaction.reject(message, event.code, event.reason)
+            transaction.reject(message, event.code, event.reason)
             continue
         try:
             await _act(event, work, office)
         except PermanentError as error:
-            await transaction.reject(message, error.reason_code, error.message)
+            transaction.reject(message, error.reason_code, error.message)
 
 
 async def _act(event: Event, work: Work, office: Office) -> None:
