@@ -22,7 +22,7 @@ WHOLE_LOOP_DAYS = 100
 """A shorter replay need not meet drift or a rejected version."""
 
 
-def main(  # noqa: PLR0917 - options of a command
+def main(
     days: Annotated[int, typer.Option(min=26, max=YEAR, help="Days of 2013 to replay.")] = DAYS,
     full: Annotated[bool, typer.Option("--full", help="The whole year.")] = False,  # noqa: FBT002
     seconds: Annotated[

@@ -20,6 +20,7 @@ from screen import Screen
 from watch import Watch
 
 SETTLE_SECONDS = 60
+LAG_SECONDS = 120
 OFFER_BAD_DAYS_BEFORE_END = 14
 """When no version has been rejected by then, one is offered that its gates must refuse."""
 BAD_MODEL = {"trees": 1, "learning_rate": 0.001}
@@ -79,7 +80,7 @@ class Demo:
             content=self._plan.pipeline.read_bytes(),
         )
         response.raise_for_status()
-        await self._until(lambda: self._pipeline_known(), 30, "ingest does not know the pipeline")
+        await self._until(self._pipeline_known, 30, "ingest does not know the pipeline")
 
     async def _pipeline_known(self) -> bool:
         url = f"{self._stack.addresses.ingest}/v1/pipelines/{PIPELINE}/observations"
@@ -95,14 +96,16 @@ class Demo:
         self._screen.day(self._replay)
         if day >= self._plan.days - OFFER_BAD_DAYS_BEFORE_END and self._plan.whole:
             await self._offer_bad_model()
-        while await self._stack.lag() > LAG_LIMIT:
-            await asyncio.sleep(0.1)
+        await self._until(self._caught_up, LAG_SECONDS, "the services stay behind")
         if not self._replay.served and self._watch.of(events.ModelApproved):
             await self._first_model()
 
+    async def _caught_up(self) -> bool:
+        return await self._stack.lag() <= LAG_LIMIT
+
     async def _first_model(self) -> None:
         """Wait for the first swap, then keep that version reachable to compare with."""
-        await self._until(lambda: self._loaded(), 30, "the first model was not loaded")
+        await self._until(self._loaded, 30, "the first model was not loaded")
         first = self._watch.of(events.ModelApproved)[0].model_version
         base = f"{self._stack.addresses.registry}/v1/pipelines/{PIPELINE}"
         (
@@ -129,7 +132,7 @@ class Demo:
 
     async def _settle(self) -> int:
         """Wait until every run has ended and every prediction whose label came is joined."""
-        await self._until(lambda: self._runs_ended(), SETTLE_SECONDS, "a run has not ended")
+        await self._until(self._runs_ended, SETTLE_SECONDS, "a run has not ended")
         expected = self._replay.ledger.losses.rows
         joined = 0
         limit = time.monotonic() + SETTLE_SECONDS

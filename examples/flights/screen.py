@@ -2,6 +2,7 @@
 
 from collections import deque
 from datetime import UTC, datetime
+from typing import Self
 
 from ledger import Ledger
 from replay import Replay
@@ -36,7 +37,7 @@ class Screen:
         self._live = Live(console=console, refresh_per_second=4, transient=True)
         self._replay: Replay | None = None
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> Self:
         if self.console.is_terminal:
             self._live.start()
         return self

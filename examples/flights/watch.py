@@ -61,7 +61,7 @@ class Watch:
     def _take(self, record: ConsumerRecord) -> None:
         event = cloudevents.decode(WATCHED[record.topic], record.value, record.headers)
         if isinstance(event, cloudevents.Rejected):
-            raise ValueError(f"{record.topic} holds what is no event: {event.reason}")
+            raise TypeError(f"{record.topic} holds what is no event: {event.reason}")
         seen = Seen(event, record.timestamp / 1000)
         self.seen.append(seen)
         self.tell(seen)
@@ -75,7 +75,7 @@ class Watch:
         return next(seen.at for seen in self.seen if seen.event is event)
 
 
-def sentence(event: events.Event) -> str | None:  # noqa: C901, PLR0911 - one line a kind of event
+def sentence(event: events.Event) -> str | None:  # noqa: PLR0911 - one line a kind of event
     """One line for a person, or nothing where it would only repeat."""
     match event:
         case events.PipelineDefined():

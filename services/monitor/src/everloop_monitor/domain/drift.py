@@ -6,8 +6,8 @@ reference is ranked among their leave-one-out distances, which carries the colum
 average over all columns and statistics is one too, so one threshold holds for all of them together.
 
 Sources: Vovk, Nouretdinov, Gammerman, "Testing exchangeability on-line" (ICML 2003), for betting on conformal
-p-values; Shiryaev (1963) and Roberts (1966) for the procedure, whose average run length to a false alarm is at
-least its threshold.
+p-values; Shiryaev (1963) and Roberts (1966) for the procedure, whose average run length to a false alarm is
+at least its threshold.
 """
 
 import math
