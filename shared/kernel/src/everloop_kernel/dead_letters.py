@@ -1,0 +1,222 @@
+"""Dead letters: records that no retry can help, kept with their bytes, headers and the reason."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from everloop_kernel.errors import EverloopError
+from everloop_kernel.kafka import admin_client, close_quietly, committed_offsets
+from everloop_kernel.kafka_reading import read_to_end
+from everloop_kernel.settings import KafkaSettings, PlatformSettings
+from everloop_kernel.stream_writer import Output, PartitionWriter
+
+__all__ = [
+    "DeadLetter",
+    "DeadLetterLimit",
+    "DeadLetterLimitExceeded",
+    "StoredDeadLetter",
+    "dead_letter_topic",
+    "list_",
+    "replay",
+    "show",
+]
+
+_PREFIX = "everloop-dlq-"
+_RECENT_RECORDS = 10_000
+_REPLAY_RECORDS = 500
+_ABOUT = ("reason", "detail", "topic", "partition", "offset", "group", "at")
+_LONGEST_REASON = 1000
+
+
+def dead_letter_topic(group: str) -> str:
+    """Where the group's dead letters go; it has one partition."""
+    return f"{group}-dlq"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that cannot be handled: `reason_code` is stable, `reason` is for people."""
+
+    record: ConsumerRecord
+    reason_code: str
+    reason: str
+
+    def output(self, group: str) -> Output:
+        """The record with its original key, value and headers; ours, which say why it is here, come last."""
+        about = (
+            self.reason_code,
+            self.reason[:_LONGEST_REASON],
+            self.record.topic,
+            str(self.record.partition),
+            str(self.record.offset),
+            group,
+            datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        )
+        ours = [
+            (_PREFIX + name, text.encode("utf-8", "replace"))
+            for name, text in zip(_ABOUT, about, strict=True)
+        ]
+        headers = [*self.record.headers, *ours]
+        return Output(dead_letter_topic(group), 0, self.record.key, self.record.value, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDeadLetter:
+    """A dead letter as it lies on its topic."""
+
+    position: int
+    reason_code: str
+    reason: str
+    topic: str
+    partition: int
+    offset: int
+    at: str
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    replayed: bool
+
+    @classmethod
+    def read(cls, record: ConsumerRecord, *, replayed: bool) -> Self:
+        """Take a stored record apart: our headers are the last ones, whatever the others are named."""
+        ours = record.headers[-len(_ABOUT) :]
+        about = {
+            name.removeprefix(_PREFIX): (value or b"").decode("utf-8", "replace") for name, value in ours
+        }
+        return cls(
+            position=record.offset,
+            reason_code=about.get("reason", "unknown"),
+            reason=about.get("detail", ""),
+            topic=about.get("topic", ""),
+            partition=int(about.get("partition", "0")),
+            offset=int(about.get("offset", "-1")),
+            at=about.get("at", ""),
+            key=record.key,
+            value=record.value,
+            headers=record.headers[: -len(_ABOUT)],
+            replayed=replayed,
+        )
+
+
+async def list_(kafka: KafkaSettings, group: str, *, last: int = 1000) -> list[StoredDeadLetter]:
+    """The newest dead letters of `group`, oldest first; those already replayed are marked so."""
+    done = await _replayed_up_to(kafka, group)
+    return [
+        StoredDeadLetter.read(record, replayed=record.offset < done)
+        async for page in read_to_end(kafka, TopicPartition(dead_letter_topic(group), 0), last=last)
+        for record in page
+    ]
+
+
+async def show(kafka: KafkaSettings, group: str, position: int) -> StoredDeadLetter | None:
+    """One dead letter by its offset on the dead-letter topic; None if there is none."""
+    done = await _replayed_up_to(kafka, group)
+    partition = TopicPartition(dead_letter_topic(group), 0)
+    async for page in read_to_end(kafka, partition, start=position):
+        first = page[0]
+        return (
+            StoredDeadLetter.read(first, replayed=first.offset < done) if first.offset == position else None
+        )
+    return None
+
+
+async def replay(kafka: KafkaSettings, group: str, *, to: int | None = None) -> int:
+    """Publish dead letters again on their original topics, in order; returns how many.
+
+    Each goes out in one transaction with the offset that remembers it, under the group `<group>-dlq-replay`:
+    a replay that is repeated or interrupted publishes nothing twice. `to` is the last offset to replay.
+    """
+    topic = TopicPartition(dead_letter_topic(group), 0)
+    async with _replaying(kafka, group, topic) as writer:
+        start = await _replayed_up_to(kafka, group)
+        count = 0
+        async for page in read_to_end(kafka, topic, start=start):
+            wanted = [record for record in page if to is None or record.offset <= to]
+            for first in range(0, len(wanted), _REPLAY_RECORDS):
+                records = wanted[first : first + _REPLAY_RECORDS]
+                outputs = [_original(StoredDeadLetter.read(record, replayed=False)) for record in records]
+                await writer.commit(outputs, records[-1].offset + 1, "")
+                count += len(records)
+        return count
+
+
+@asynccontextmanager
+async def _replaying(
+    kafka: KafkaSettings, group: str, topic: TopicPartition
+) -> AsyncIterator[PartitionWriter]:
+    writer = PartitionWriter(kafka, _replay_group(group), topic)
+    await writer.open()
+    try:
+        yield writer
+    finally:
+        await writer.close()
+
+
+def _original(letter: StoredDeadLetter) -> Output:
+    headers: Any = letter.headers
+    return Output(letter.topic, letter.partition, letter.key, letter.value, headers)
+
+
+def _replay_group(group: str) -> str:
+    return f"{dead_letter_topic(group)}-replay"
+
+
+async def _replayed_up_to(kafka: KafkaSettings, group: str) -> int:
+    admin = admin_client(kafka)
+    await admin.start()
+    try:
+        topic = TopicPartition(dead_letter_topic(group), 0)
+        found = await committed_offsets(admin, _replay_group(group), [topic])
+        return found[topic][0] if topic in found else 0
+    finally:
+        await close_quietly(admin)
+
+
+class DeadLetterLimitExceeded(EverloopError):  # noqa: N818  (it states what happened)
+    """So much was refused that single records cannot be the cause: stop and let people look."""
+
+
+class DeadLetterLimit:
+    """The share of dead letters among the records seen last; over it, nothing more is set aside.
+
+    The check comes before the commit: what exceeded the limit stays in its topic, for after a restart.
+    """
+
+    def __init__(self, group: str, platform: PlatformSettings, recent_records: int = _RECENT_RECORDS) -> None:
+        self._group = group
+        self._share = platform.dead_letter_limit_share
+        self._count = platform.dead_letter_limit_count
+        self._recent_records = recent_records
+        self._batches: deque[tuple[int, int]] = deque()
+        self._seen = 0
+        self._dead = 0
+
+    def check(self, records: int, dead: Sequence[DeadLetter]) -> None:
+        """Whether a batch with these dead letters may be committed; raises `DeadLetterLimitExceeded`."""
+        seen, total = self._seen + records, self._dead + len(dead)
+        if dead and total > self._count and total > self._share * seen:
+            raise DeadLetterLimitExceeded(self._message(dead[-1], seen, total))
+
+    def count(self, records: int, dead: Sequence[DeadLetter]) -> None:
+        """Remember a committed batch."""
+        self._batches.append((records, len(dead)))
+        self._seen += records
+        self._dead += len(dead)
+        while self._seen - self._batches[0][0] >= self._recent_records:
+            old_records, old_dead = self._batches.popleft()
+            self._seen -= old_records
+            self._dead -= old_dead
+
+    def _message(self, latest: DeadLetter, seen: int, dead: int) -> str:
+        return (
+            f"{dead} of the last {seen} records of {self._group} would become dead letters "
+            f"(limit {self._count} and a share of {self._share:g}); the latest, "
+            f"{latest.record.topic}-{latest.record.partition} at {latest.record.offset}: {latest.reason} "
+            f"({latest.reason_code}). Nothing is skipped: mend the cause, or raise "
+            "EVERLOOP_DEAD_LETTER_LIMIT_COUNT or EVERLOOP_DEAD_LETTER_LIMIT_SHARE, and start again"
+        )

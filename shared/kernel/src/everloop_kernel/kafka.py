@@ -1,0 +1,183 @@
+"""Kafka clients as the platform uses them: nothing lost by default, and closed within a time limit.
+
+aiokafka's defaults read uncommitted records, start at the end, commit in the background and wait for one
+replica; every client of the kernel is made here instead.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+
+from everloop_kernel.settings import KafkaSettings
+
+__all__ = [
+    "MAX_RECORD_BYTES",
+    "TRANSACTION_TIMEOUT_MS",
+    "admin_client",
+    "close_quietly",
+    "committed_offsets",
+    "group_consumer",
+    "plain_producer",
+    "reading_consumer",
+    "retrying",
+    "set_fetch_wait",
+    "transactional_producer",
+]
+
+log = logging.getLogger(__name__)
+
+TRANSACTION_TIMEOUT_MS = 15_000
+"""A dead member's open transaction holds every read_committed reader back for no longer than this."""
+MAX_RECORD_BYTES = 2 << 20
+"""The largest record that the platform's topics take."""
+_PRODUCER_METADATA_AGE_MS = 300_000
+_BATCH_BYTES = 512 << 10
+_REQUEST_BYTES = 8 << 20
+_REQUEST_TIMEOUT_MS = 20_000
+
+
+def group_consumer(kafka: KafkaSettings, group: str, **options: Any) -> AIOKafkaConsumer:
+    """A group's member that reads committed records from the earliest on and never commits by itself.
+
+    Range assignment keeps equal partition numbers of different topics together, and a topic's owners do not
+    change when another topic appears (round robin, the default here, does neither).
+    """
+    return AIOKafkaConsumer(
+        **{
+            **_reading_options(kafka),
+            "group_id": group,
+            "session_timeout_ms": kafka.session_timeout_ms,
+            "heartbeat_interval_ms": kafka.session_timeout_ms // 3,
+            "rebalance_timeout_ms": 30_000,
+            "partition_assignment_strategy": (RangePartitionAssignor,),
+            **options,
+        }
+    )
+
+
+def reading_consumer(kafka: KafkaSettings, **options: Any) -> AIOKafkaConsumer:
+    """A reader without a group: it is given its partitions and commits nothing."""
+    return AIOKafkaConsumer(**{**_reading_options(kafka), **options})
+
+
+def _reading_options(kafka: KafkaSettings) -> dict[str, Any]:
+    return {
+        **kafka.client_options(),
+        "group_id": None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "isolation_level": "read_committed",
+        "max_partition_fetch_bytes": MAX_RECORD_BYTES,
+        "fetch_max_bytes": 32 << 20,
+    }
+
+
+def transactional_producer(kafka: KafkaSettings, transactional_id: str) -> AIOKafkaProducer:
+    """A producer whose start fences the previous owner of `transactional_id` and ends its transaction."""
+    return AIOKafkaProducer(
+        **{
+            **kafka.client_options(),
+            # one per active partition: refreshing as often as a pattern's consumer does would cost too much
+            "metadata_max_age_ms": _PRODUCER_METADATA_AGE_MS,
+            "transactional_id": transactional_id,
+            "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
+            "request_timeout_ms": _REQUEST_TIMEOUT_MS,
+            "acks": "all",
+            "max_batch_size": _BATCH_BYTES,
+            "max_request_size": _REQUEST_BYTES,
+        }
+    )
+
+
+def plain_producer(kafka: KafkaSettings, **options: Any) -> AIOKafkaProducer:
+    """An idempotent producer outside transactions; a send is done when every replica has it."""
+    return AIOKafkaProducer(
+        **{
+            **kafka.client_options(),
+            "metadata_max_age_ms": _PRODUCER_METADATA_AGE_MS,
+            "enable_idempotence": True,
+            "acks": "all",
+            "request_timeout_ms": _REQUEST_TIMEOUT_MS,
+            "max_batch_size": _BATCH_BYTES,
+            "max_request_size": MAX_RECORD_BYTES,
+            **options,
+        }
+    )
+
+
+def admin_client(kafka: KafkaSettings) -> AIOKafkaAdminClient:
+    """A client for topics and groups."""
+    return AIOKafkaAdminClient(**kafka.client_options())
+
+
+async def committed_offsets(
+    admin: AIOKafkaAdminClient, group: str, partitions: Collection[TopicPartition]
+) -> Mapping[TopicPartition, tuple[int, str]]:
+    """The group's committed offsets with their metadata; a partition without one is left out."""
+    if not partitions:
+        return {}
+    offsets = await admin.list_consumer_group_offsets(group, partitions=list(partitions))
+    return {tp: (found.offset, found.metadata) for tp, found in offsets.items() if found.offset >= 0}
+
+
+def retrying(max_seconds: float, **options: Any) -> AsyncRetrying:
+    """Exponential backoff with jitter that sleeps `max_seconds` at most in total, then raises the last error.
+
+    Time spent in the attempts themselves does not count: a slow broker is not a failing one.
+    """
+
+    def spent(state: RetryCallState) -> bool:
+        return state.idle_for + state.upcoming_sleep > max_seconds
+
+    return AsyncRetrying(
+        **{
+            "stop": spent,
+            "wait": wait_exponential_jitter(initial=0.1, max=5, jitter=0.2),
+            "retry": retry_if_exception_type((KafkaError, OSError, TimeoutError)),
+            "reraise": True,
+            **options,
+        }
+    )
+
+
+def set_fetch_wait(consumer: AIOKafkaConsumer, milliseconds: int) -> None:
+    """Change how long the broker may hold an empty fetch.
+
+    aiokafka has one fetch in flight a broker: while it waits for idle partitions, a busy one that has just
+    been drained gets nothing. So waits are short under load and long when idle; no public call says so.
+    """
+    consumer._fetcher._fetch_max_wait_ms = milliseconds  # noqa: SLF001
+
+
+async def close_quietly(client: Any, seconds: float = 5.0) -> None:
+    """Stop a client whose broker may be gone; what it leaves behind ends with the process.
+
+    Stopping is not allowed to fail: whoever stops a client has its result or its error already.
+    """
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    try:
+        async with asyncio.timeout(seconds):
+            await stop()
+    except (KafkaError, OSError, TimeoutError) as error:
+        log.warning("a Kafka client did not stop cleanly", extra={"error": repr(error)})
+        await _abandon(client)
+
+
+async def _abandon(client: Any) -> None:
+    """Cut the connections of a client that will not stop by itself."""
+    sender = getattr(client, "_sender", None)
+    if sender is not None and sender.sender_task is not None:
+        sender.sender_task.cancel()
+    inner = getattr(client, "client", None) or getattr(client, "_client", None)
+    if inner is not None:
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            async with asyncio.timeout(1):
+                await inner.close()

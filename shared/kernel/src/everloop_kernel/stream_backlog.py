@@ -1,0 +1,62 @@
+"""The records that were delivered to a partition and not yet handled."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from aiokafka import ConsumerRecord
+
+__all__ = ["Backlog"]
+
+_MAX_BYTES = 8 << 20
+
+
+class Backlog:
+    """A queue that knows how full it is: by records and by bytes."""
+
+    def __init__(self, batch_records: int) -> None:
+        self._batch_records = batch_records
+        self._chunks: deque[Sequence[ConsumerRecord]] = deque()
+        self._bytes = 0
+        self._records = 0
+
+    def __len__(self) -> int:
+        return self._records
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is more than the next two batches need."""
+        return self._records >= 2 * self._batch_records or self._bytes >= _MAX_BYTES
+
+    @property
+    def is_low(self) -> bool:
+        """Whether more should be fetched."""
+        return self._records < self._batch_records and self._bytes < _MAX_BYTES // 2
+
+    def put(self, records: Sequence[ConsumerRecord]) -> None:
+        """Append delivered records."""
+        self._chunks.append(records)
+        self._records += len(records)
+        self._bytes += _bytes(records)
+
+    def take(self) -> list[ConsumerRecord]:
+        """Remove the next batch: as much of the backlog as one transaction may hold."""
+        batch: list[ConsumerRecord] = []
+        while self._chunks and len(batch) < self._batch_records:
+            chunk = self._chunks.popleft()
+            room = self._batch_records - len(batch)
+            if len(chunk) > room:
+                self._chunks.appendleft(chunk[room:])
+                chunk = chunk[:room]
+            batch.extend(chunk)
+        self._records -= len(batch)
+        self._bytes -= _bytes(batch)
+        return batch
+
+    def clear(self) -> None:
+        """Forget everything: it will be delivered again."""
+        self._chunks.clear()
+        self._records = self._bytes = 0
+
+
+def _bytes(records: Sequence[ConsumerRecord]) -> int:
+    return sum(record.serialized_value_size for record in records)

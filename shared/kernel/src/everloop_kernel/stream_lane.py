@@ -1,0 +1,297 @@
+"""One assigned partition of a stream processor: opened in the right order, then batch after batch."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import ConsumerRecord, TopicPartition
+from tenacity import RetryCallState, retry_if_exception
+
+from everloop_kernel import metrics, telemetry
+from everloop_kernel.dead_letters import DeadLetter, DeadLetterLimit, DeadLetterLimitExceeded
+from everloop_kernel.errors import Fenced, PermanentError, one_line
+from everloop_kernel.kafka import retrying
+from everloop_kernel.kafka_reading import read_to_end
+from everloop_kernel.settings import KafkaSettings
+from everloop_kernel.stream_backlog import Backlog
+from everloop_kernel.stream_source import Source
+from everloop_kernel.stream_task import PartitionTask
+from everloop_kernel.stream_writer import Output, PartitionWriter
+
+__all__ = ["Lane", "LaneSettings"]
+
+log = logging.getLogger(__name__)
+
+OpenTask = Callable[[TopicPartition], Awaitable[PartitionTask[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    """What all lanes of a processor share."""
+
+    kafka: KafkaSettings
+    group: str
+    open_task: OpenTask
+    limit: DeadLetterLimit
+    max_records: int
+    max_backoff_seconds: float
+    idle_seconds: float
+
+
+TAIL_SECONDS = 1.0
+"""After so long without records the offset is committed past trailing transaction markers: lag is zero."""
+
+
+class Lane:
+    """Handles the records of one partition, in order.
+
+    Opening: start the partition's producer (fences the previous owner, ends its transaction) → restore the
+    state → read the committed offset → seek there → only then handle records. The seek drops what was
+    delivered earlier: that was read from an offset that the previous owner may have moved since.
+    """
+
+    def __init__(self, partition: TopicPartition, source: Source, settings: LaneSettings) -> None:
+        self.partition = partition
+        self.position: int | None = None
+        self.backlog = Backlog(settings.max_records)
+        self._paused = False
+        self._source = source
+        self._settings = settings
+        self._writer = PartitionWriter(settings.kafka, settings.group, partition)
+        self._task: PartitionTask[Any] | None = None
+        self._arrived = asyncio.Event()
+        self._released = asyncio.Event()
+        self._released.set()
+        self._transaction = asyncio.Lock()
+        self._stopping = False
+        self._reopen = False
+        self._last_active = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether records can be handled: producer held, state restored, position known."""
+        return self._writer.is_open and self._task is not None and self.position is not None
+
+    def put(self, records: Sequence[ConsumerRecord]) -> None:
+        """Queue delivered records; a partition with enough is paused."""
+        self.backlog.put(records)
+        self._arrived.set()
+        if self.backlog.is_full:
+            self._paused = True
+            self._source.pause(self.partition)
+
+    def clear(self) -> None:
+        """Forget delivered records: they will be delivered again."""
+        self.backlog.clear()
+        self._paused = False
+
+    def hold(self) -> None:
+        """Begin no further transaction: a rebalance is under way."""
+        self._released.clear()
+
+    async def quiet(self) -> None:
+        """Wait until the transaction in flight has ended."""
+        async with self._transaction:
+            pass
+
+    def release(self) -> None:
+        """Go on after a rebalance that left the partition here: from the committed offset."""
+        self.clear()
+        if self.is_open and self.position is not None:
+            self._source.seek(self.partition, self.position)
+        self._released.set()
+
+    def reopen(self) -> None:
+        """Ask for a new task before the next batch."""
+        self._reopen = True
+        self._arrived.set()
+
+    def stop(self) -> None:
+        """Return from `run` after the batch in flight; queued records stay for the next owner."""
+        self._stopping = True
+        self._arrived.set()
+        self._released.set()
+
+    async def close(self) -> None:
+        """Give up the producer."""
+        await self._writer.close()
+
+    async def run(self) -> None:
+        """Handle records until `stop`, or until the partition has been silent for long (then run again)."""
+        going = True
+        while going and not self._stopping:
+            retry = retrying(
+                self._settings.max_backoff_seconds,
+                retry=retry_if_exception(_may_pass),
+                before_sleep=self._count_retry,
+            )
+            going = await retry(self._advance)
+        await self._writer.close()
+
+    async def _advance(self) -> bool:
+        """One transaction, or less; False when the lane may close. Repeating it after a failure is safe."""
+        if self._reopen or not self.is_open:
+            await self._open()
+        if not await self._wait_for_records():
+            return self._reopen or time.monotonic() - self._last_active < self._settings.idle_seconds
+        async with self._transaction:
+            if self._released.is_set() and not self._stopping and self.backlog:
+                await self._handle(self._take())
+        return True
+
+    async def _open(self) -> None:
+        """Become the partition's owner; the order matters (see the class)."""
+        self._last_active = time.monotonic()
+        fresh, self._reopen = self._reopen or self._task is None, False
+        await self._writer.close()
+        await self._writer.open()
+        before = await self._committed()
+        if not fresh and self._task is not None and before == (self.position, self._task.generation):
+            return self._start_at(self._task, before[0])
+        task = await self._settings.open_task(self.partition)
+        known = before is not None and before[1] == task.generation
+        await self._restore(task, afresh=not known)
+        committed = await self._committed()
+        if committed != before:
+            raise Fenced(f"the offset of {self.partition} moved while this member was taking it over")
+        beginning = await self._source.beginning(self.partition)
+        self._start_at(task, committed[0] if known and committed else beginning)
+        seconds = time.monotonic() - self._last_active
+        log.info("opened %s-%d at offset %d in %.2f s", *self.partition, self.position, seconds)
+        return None
+
+    async def _committed(self) -> tuple[int, str] | None:
+        return (await self._source.committed([self.partition])).get(self.partition)
+
+    async def _restore(self, task: PartitionTask[Any], *, afresh: bool) -> None:
+        for source in task.restore_from():
+            if afresh and not source.always:
+                continue
+            partition = TopicPartition(source.topic, source.partition)
+            async for page in read_to_end(self._settings.kafka, partition, last=source.last):
+                task.restore(page)
+                await asyncio.sleep(0)
+
+    def _start_at(self, task: PartitionTask[Any], position: int) -> None:
+        """Without an await: no record may slip in between the seek and the emptied queue."""
+        self._task = task
+        self.position = position
+        self._source.seek(self.partition, position)
+        self.clear()
+
+    async def _wait_for_records(self) -> bool:
+        """True when there is something to handle; False after a while of silence."""
+        await self._released.wait()
+        if self.backlog or self._reopen or self._stopping:
+            return len(self.backlog) > 0
+        self._arrived.clear()
+        try:
+            async with asyncio.timeout(TAIL_SECONDS):
+                await self._arrived.wait()
+        except TimeoutError:
+            await self._commit_tail()
+        return len(self.backlog) > 0
+
+    async def _commit_tail(self) -> None:
+        """Commit past offsets that hold no record (transaction markers), so that lag reaches zero."""
+        async with self._transaction:
+            position = self._source.position(self.partition)
+            if (
+                position is not None
+                and not self.backlog
+                and self._released.is_set()
+                and self._task is not None
+                and self.position is not None
+                and position > self.position
+            ):
+                await self._writer.commit((), position, self._task.generation)
+                self.position = position
+
+    def _take(self) -> list[ConsumerRecord]:
+        batch = self.backlog.take()
+        if self._paused and self.backlog.is_low:
+            self._paused = False
+            self._source.resume(self.partition)
+        return batch
+
+    async def _handle(self, records: list[ConsumerRecord]) -> None:
+        """Derive, commit, apply: in that order. After a failure everything is delivered again."""
+        self._last_active = time.monotonic()
+        try:
+            await self._handle_or_split(records)
+        except BaseException:
+            # unknown how much the broker holds: take the partition over from ourselves and look
+            await self._writer.close()
+            raise
+
+    async def _handle_or_split(self, records: list[ConsumerRecord]) -> None:
+        """A batch that a PermanentError fails is halved until the record that causes it stands alone."""
+        try:
+            await self._transact(records)
+        except PermanentError as error:
+            if not self._writer.is_open:
+                await self._writer.open()
+            if len(records) == 1:
+                await self._commit(records, (), [DeadLetter(records[0], error.reason_code, error.message)])
+                return
+            middle = len(records) // 2
+            await self._handle_or_split(records[:middle])
+            await self._handle_or_split(records[middle:])
+
+    async def _transact(self, records: list[ConsumerRecord]) -> None:
+        started = time.monotonic()
+        with telemetry.batch_span(*self._span(records)):
+            assert self._task is not None
+            step = self._task.derive(records)
+            await self._commit(records, step.outputs, step.dead)
+            self._task.apply(step.state)
+        group = self._settings.group
+        metrics.BATCH_RECORDS.labels(group).observe(len(records))
+        metrics.BATCH_SECONDS.labels(group).observe(time.monotonic() - started)
+
+    async def _commit(
+        self, records: list[ConsumerRecord], outputs: Sequence[Output], dead: Sequence[DeadLetter]
+    ) -> None:
+        assert self._task is not None
+        settings = self._settings
+        settings.limit.check(len(records), dead)
+        position = records[-1].offset + 1
+        current = telemetry.traceparent()
+        await self._writer.commit(
+            outputs,
+            position,
+            self._task.generation,
+            traceparent=current.encode() if current else None,
+            untraced=[letter.output(settings.group) for letter in dead],
+        )
+        self.position = position
+        settings.limit.count(len(records), dead)
+        metrics.HANDLED_RECORDS.labels(settings.group, self.partition.topic).inc(len(records))
+        for letter in dead:
+            metrics.REJECTED_RECORDS.labels(settings.group, self.partition.topic, letter.reason_code).inc()
+
+    def _span(
+        self, records: list[ConsumerRecord]
+    ) -> tuple[str, list[tuple[tuple[str, bytes], ...]], dict[str, Any]]:
+        topic, partition = self.partition
+        if not telemetry.enabled():
+            return "", [], {}
+        attributes = telemetry.messaging_attributes(
+            "process", topic, group=self._settings.group, partition=partition, count=len(records)
+        )
+        attributes["messaging.kafka.offset"] = records[0].offset
+        return f"process {topic}", [record.headers for record in records], dict(attributes)
+
+    def _count_retry(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        metrics.RETRIED_BATCHES.labels(self._settings.group, type(error).__name__).inc()
+        reason = one_line(error) if error else "unknown"
+        log.warning("trying %s-%d again: %s", *self.partition, reason)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether trying again may help; a fenced member and an exceeded limit end the process at once."""
+    return isinstance(error, Exception) and not isinstance(error, Fenced | DeadLetterLimitExceeded)
