@@ -51,7 +51,7 @@ def generate(folders: Mapping[str, Path], into: Path) -> None:
         for file in sorted(folder.glob("*.sql")):
             current = revision(name, file)
             source = _REVISION.format(title=file.stem, revision=current, down=down, path=str(file.resolve()))
-            (into / f"{current.replace('-', '_')}.py").write_text(source, encoding="utf-8")
+            (into / f"{current}.py").write_text(source, encoding="utf-8")
             down = current
 
 

@@ -48,8 +48,8 @@ async def migrate(dsn: str, service: str, directory: Path | None = None) -> None
 
 
 def revision(name: str, file: Path) -> str:
-    """The revision of a file: `registry-0002` for registry's `0002_….sql`."""
-    return f"{name}-{file.name.partition('_')[0]}"
+    """The revision of a file: `registry_0002` for registry's `0002_….sql`."""
+    return f"{name}_{file.name.partition('_')[0]}"
 
 
 def _package_files(service: str) -> Path:

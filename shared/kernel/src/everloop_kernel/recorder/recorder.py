@@ -140,10 +140,10 @@ class _Member:
         subscriber = Subscriber(
             self._kafka,
             self._subscription,
-            self._receive,
-            self._revoked,
-            self._received_assignment,
-            self._fail,
+            on_records=self._receive,
+            on_revoked=self._revoked,
+            on_assigned=self._received_assignment,
+            on_fatal=self._fail,
         )
         try:
             await subscriber.start()
