@@ -54,10 +54,9 @@ def outdated(generated: Mapping[Path, str], source: Path) -> Iterator[str]:
     for path, text in generated.items():
         committed = _read(path)
         if committed != text:
-            lines = difflib.unified_diff(
-                (committed or "").splitlines(), text.splitlines(), "committed", "generated"
-            )
-            yield "\n  ".join([f"{_short(path, source)} is out of date", *islice(lines, _SHOWN_LINES)])
+            before = (committed or "").splitlines()
+            lines = difflib.unified_diff(before, text.splitlines(), n=1, lineterm="")
+            yield "\n  ".join([f"{_short(path, source)} is out of date", *islice(lines, 2, _SHOWN_LINES)])
     for path in sorted((source / "generated").glob("*.json")):
         if path not in generated:
             yield f"{_short(path, source)} is generated no longer; delete it"

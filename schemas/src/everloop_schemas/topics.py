@@ -141,7 +141,7 @@ def platform_topics() -> TopicSettings:
 
 
 def pipeline_topics(pipeline: str, partitions: int) -> TopicSettings:
-    """The data topics of one pipeline, with equal partition counts: they are joined partition by partition."""
+    """The data topics of one pipeline, equally partitioned: they are joined partition by partition."""
     data = (spec for spec in TOPICS.values() if spec.kind == "data")
     return {spec.topic_for(pipeline): (partitions, spec.config) for spec in data}
 
