@@ -27,8 +27,9 @@ An HTTP use case decides through the same outbox:
         await work.connection.execute(…)
         work.emit(…)
 
-What holds: each message's effect is in Postgres once, whatever is killed or stopped; each emitted event is published
-once, in the order of commits. Nothing is skipped: what cannot be handled goes to `<group>-dlq`, or the process ends.
+What holds: each message's effect is in Postgres once, whatever is killed or stopped; each emitted event is
+published once, in the order of commits. Nothing is skipped: what cannot be handled goes to `<group>-dlq`,
+or the process ends.
 """
 
 from everloop_kernel.recorder.message import Handler, Message, Subscription

@@ -1,6 +1,7 @@
-"""Applies migrations in a process of its own: `python -m everloop_kernel.recorder.alembic_process SERVICE NAME=FOLDER…`.
+"""Applies migrations in a process of its own.
 
-Alembic reads revisions from Python files, so each SQL file gets a generated one in a temporary folder.
+`python -m everloop_kernel.recorder.alembic_process SERVICE NAME=FOLDER…`. Alembic reads revisions from
+Python files, so each SQL file gets a generated one in a temporary folder.
 """
 
 import asyncio

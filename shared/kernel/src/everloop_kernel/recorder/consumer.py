@@ -1,8 +1,10 @@
 """A FastStream subscriber without the ways in which one loses messages.
 
-Kept from FastStream: the subscription, the loop, the graceful end. Closed, by number in the list of traps: manual
-acknowledgement with explicit offsets (1, 2, 3, 7), a handler that no exception leaves unseen (4), a raw parser (5), no
-replies (6), one worker (8), safe defaults (10). Polling errors reach the recorder instead of a log.
+Kept from FastStream: the subscription, the loop, the graceful end. Closed, each with a test: the background
+commit and the commit after an error (manual acknowledgement, explicit offsets), exceptions that escape a
+handler, headers that its parser cannot decode (a raw parser), replies to wherever a sender says
+(`no_reply`), several workers in one consumer, unsafe defaults. Polling errors reach the recorder and not
+just a log.
 """
 
 import asyncio
@@ -46,9 +48,9 @@ class _Polled(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka publishes no 
         self._busy_until = 0.0
 
     async def getmany(
-        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+        self, *partitions: TopicPartition, max_records: int | None = None, **_timeout: int
     ) -> Any:
-        """Records as soon as there are some; nothing only when stopped or after a failure."""
+        """Records as soon as there are some; FastStream's own time limit would sleep in between."""
         try:
             while not (
                 records := await super().getmany(*partitions, timeout_ms=_POLL_MS, max_records=max_records)
@@ -74,11 +76,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._on_revoked = on_revoked
         self._on_assigned = on_assigned
 
-    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+    async def on_partitions_revoked(self, _revoked: set[TopicPartition]) -> None:
         """Before another member may read them."""
         await self._on_revoked()
 
-    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+    async def on_partitions_assigned(self, _assigned: set[TopicPartition]) -> None:
         """Records of new partitions may have been handled before this is called (trap 16)."""
         await self._on_assigned()
 
@@ -98,7 +100,7 @@ class _Unused:
     async def commit(self) -> None:
         raise AssertionError("the recorder commits explicit offsets itself")
 
-    def seek(self, partition: TopicPartition, offset: int) -> None:
+    def seek(self, _partition: TopicPartition, _offset: int) -> None:
         raise AssertionError("the recorder seeks itself")
 
 
@@ -152,7 +154,7 @@ class Subscriber:
         )
         self._subscriber = self._subscribe(broker)
         await broker.connect()
-        # the hook that FastStream's own test broker uses; it also spares a second mapping of security settings
+        # the hook of FastStream's own test broker; it spares a second mapping of the security settings
         broker.config.broker_config.builder = functools.partial(
             _build, {**self._kafka.client_options(), "on_error": self._note}
         )
@@ -188,7 +190,7 @@ class Subscriber:
         await self._on_records(records)
 
     def _note(self, error: BaseException | None) -> None:
-        """Remember the outcome of a poll; what is no Kafka error is ours, and FastStream would retry it for ever."""
+        """Remember a poll's outcome. What is no Kafka error is final: FastStream would retry it for ever."""
         if error is None:
             self._failing_since = None
             return

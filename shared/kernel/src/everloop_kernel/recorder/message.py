@@ -38,10 +38,11 @@ class Message:
 
 
 Handler = Callable[[Sequence[Message], "Transaction"], Awaitable[None]]
-"""Takes messages of one partition in offset order and one transaction, through which everything it does must go.
+"""Takes messages of one partition in offset order, and the transaction for all that it does.
 
-It may be called again with the same messages after a transaction that failed: nothing outside of the transaction
-may remember the first call. `PermanentError` sets the message aside (of several, they are then tried one by one).
+It may be called again with the same messages after a transaction that failed: nothing outside of the
+transaction may remember the first call. `PermanentError` sets the message aside (of several, they are then
+tried one by one).
 """
 
 

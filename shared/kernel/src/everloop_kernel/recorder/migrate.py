@@ -1,17 +1,18 @@
 """A service's schema: plain SQL files, applied in order by Alembic.
 
-An author puts `NNNN_what_it_does.sql` files into `everloop_<service>/migrations/` (a folder, no Python needed), such as
+An author puts `NNNN_what_it_does.sql` files into the folder `everloop_<service>/migrations/`, such as
 
     0001_create_runs.sql
     0002_index_runs_by_pipeline.sql
 
-and calls `await migrate(dsn, service)` before `open_pool`. Each file may hold several statements and runs with the
-service's schema as its search path, so names need no prefix. A released file never changes; a mistake is mended by
-the next one. The kernel's own tables (consumer_offsets, outbox) come the same way, from this package.
+and calls `await migrate(dsn, service)` before `open_pool`. Each file may hold several statements and runs
+with the service's schema as its search path, so names need no prefix. A released file never changes; a
+mistake is mended by the next one. The kernel's own tables (consumer_offsets, outbox) come the same way,
+from this package.
 
-All of it is one transaction under an advisory lock: two instances may start at once, and a failing file leaves the
-schema as it was. Alembic and SQLAlchemy run in a child process, so that the service does not keep them in memory,
-and only when a file is new.
+All of it is one transaction under an advisory lock: two instances may start at once, and a failing file
+leaves the schema as it was. Alembic and SQLAlchemy run in a child process, so that the service does not
+keep them in memory, and only when a file is new.
 """
 
 import asyncio

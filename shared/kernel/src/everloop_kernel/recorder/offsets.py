@@ -1,4 +1,4 @@
-"""The offsets in Postgres: read, and compared-and-set, so that a member that lost its partition cannot write."""
+"""The offsets in Postgres: read, and compared and set, so that who lost a partition cannot write."""
 
 from typing import Any
 
@@ -13,7 +13,8 @@ ON CONFLICT (consumer_group, topic, partition) DO UPDATE SET next = consumer_off
 RETURNING next
 """
 _ADVANCE = """
-UPDATE consumer_offsets SET next = $5 WHERE consumer_group = $1 AND topic = $2 AND partition = $3 AND next = $4
+UPDATE consumer_offsets SET next = $5
+WHERE consumer_group = $1 AND topic = $2 AND partition = $3 AND next = $4
 """
 
 

@@ -1,8 +1,8 @@
 """The outbox table: what is decided and not yet published.
 
-Ids must follow the order of commits: the relay remembers the last id it has published, so a lower one that appears
-later would be lost. Therefore a transaction writes its events as its last act, under a lock that it holds for just
-that long.
+Ids must follow the order of commits: the relay remembers the last id it has published, so a lower one that
+appears later would be lost. Therefore a transaction writes its events as its last act, under a lock that it
+holds for just that long.
 """
 
 import base64
@@ -85,7 +85,8 @@ async def delete_up_to(connection: Any, last: int) -> None:
 async def pending(connection: Any) -> tuple[int, float]:
     """How many events wait, and the age of the oldest in seconds."""
     row = await connection.fetchrow(
-        "SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(created_at)), 0) AS age FROM outbox"
+        "SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(created_at)), 0) AS age"
+        " FROM outbox"
     )
     return row["events"], float(row["age"])
 

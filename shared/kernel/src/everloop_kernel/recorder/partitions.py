@@ -1,7 +1,8 @@
 """The messages of one partition, applied exactly once: one Postgres transaction a batch.
 
-Postgres decides what is new. This member keeps in memory only what it last read or wrote there, forgets that at each
-rebalance, and every write compares it: a member that was stopped and lost its partition cannot write (`Fenced`).
+Postgres decides what is new. This member keeps in memory only what it last read or wrote there, forgets that
+at each rebalance, and every write compares it: a member that was stopped and lost its partition cannot write
+(`Fenced`).
 """
 
 import time
@@ -58,9 +59,10 @@ class Partitions:
         return self._known.get(partition)
 
     async def apply(self, partition: TopicPartition, messages: Sequence[Message], seek: Seek) -> int | None:
-        """Apply a batch; returns the partition's next offset, or None after a `seek` to where Postgres stands.
+        """Apply a batch; returns the partition's next offset, or None after a `seek` to Postgres' own.
 
-        Transient failures are retried, since a transaction leaves nothing half done; then the error is raised.
+        Transient failures are retried, since a transaction leaves nothing half done; then the error is
+        raised.
         """
         begin, assignment = time.perf_counter(), self._assignment
         async for attempt in retrying(
@@ -74,7 +76,7 @@ class Partitions:
         return following
 
     def _before_retry(self, state: RetryCallState) -> None:
-        """The outcome of the failed transaction is unknown (its commit may have arrived): ask Postgres again."""
+        """The failed transaction's outcome is unknown (its commit may have arrived): ask Postgres again."""
         self._known.clear()
         error = state.outcome.exception() if state.outcome else None
         RETRIED_BATCHES.labels(self._group, type(error).__name__).inc()
@@ -123,7 +125,7 @@ class Partitions:
     async def _write(
         self, partition: TopicPartition, messages: Sequence[Message], refused: PermanentError | None = None
     ) -> None:
-        """One transaction: the offset, compared and set; then the handler's state and events, or the dead letter."""
+        """One transaction: the offset, compared and set; then the handler's effects, or the dead letter."""
         known, following = self._known[partition], messages[-1].offset + 1
         attributes = telemetry.messaging_attributes(
             "process", partition.topic, group=self._group, partition=partition.partition, count=len(messages)

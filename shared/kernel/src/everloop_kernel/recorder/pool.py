@@ -14,7 +14,7 @@ from everloop_kernel.settings import PostgresSettings
 __all__ = ["IDLE_IN_TRANSACTION_SECONDS", "connect", "open_pool"]
 
 IDLE_IN_TRANSACTION_SECONDS: Final = 10
-"""After this, the server ends the transaction of a stopped process, whose row locks would block its successor."""
+"""After this, the server ends a stopped process's transaction, whose locks would block its successor."""
 _START_SECONDS: Final = 30.0
 _STATEMENT_SECONDS: Final = 60.0
 

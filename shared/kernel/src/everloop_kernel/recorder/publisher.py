@@ -30,8 +30,8 @@ def marker_topic(service: str) -> str:
 class OutboxWriter(PartitionWriter):
     """The outbox's transactional producer. Opening it fences whoever published before.
 
-    The last published id is the committed offset of the group `<service>-outbox`; that offset's metadata says of
-    which outbox, since ids of a database made anew begin again.
+    The last published id is the committed offset of the group `<service>-outbox`; that offset's metadata says
+    of which outbox, since ids of a database made anew begin again.
     """
 
     def __init__(self, kafka: KafkaSettings, service: str, marker: str) -> None:

@@ -189,7 +189,7 @@ class _Member:
                 )
 
     async def _revoked(self) -> None:
-        """Let the batch in flight end, so that the next owner need not fence it, but not for ever (trap 20)."""
+        """Let the batch in flight end, so that the next owner need not fence it, but not for ever."""
         try:
             async with asyncio.timeout(_REVOKE_SECONDS), self._busy:
                 pass
@@ -210,7 +210,7 @@ class _Member:
             _log.info("%s has %d partitions", self.group, len(consumer.assignment()))
 
     async def _receive(self, records: Sequence[Any]) -> None:
-        """Record a poll's batches. No exception may leave: FastStream would go on to the next batch (trap 4)."""
+        """Record a poll's batches. No exception may leave: FastStream would go on to the next batch."""
         async with self._busy:
             try:
                 for partition, batch in groupby(

@@ -1,9 +1,9 @@
 """The relay: publishes a service's outbox, each event once, in the order of commits.
 
-One instance leads, by a Postgres advisory lock. Per page: one Kafka transaction with the events and, as a committed
-offset of the group `<service>-outbox`, the last id published; then the rows are deleted. A crash in between publishes
-nothing twice: the next leader starts its producer first (which fences the former one and ends its transaction), then
-reads that offset, then deletes what is published.
+One instance leads, by a Postgres advisory lock. Per page: one Kafka transaction with the events and, as a
+committed offset of the group `<service>-outbox`, the last id published; then the rows are deleted. A crash
+in between publishes nothing twice: the next leader starts its producer first (which fences the former one
+and ends its transaction), then reads that offset, then deletes what is published.
 
 The leader's session must speak every few seconds or Postgres ends it: a stopped process loses the lock.
 """
@@ -84,7 +84,10 @@ class OutboxRelay:
         _log.warning("%s; trying again", self._trouble)
 
     async def _term(self) -> None:
-        """Stand by, then lead, until stopped. A failure after a success ends the term: the next has fresh patience."""
+        """Stand by, then lead, until stopped.
+
+        A failure after a success ends the term without an error: the next one has fresh patience.
+        """
         self._trouble, succeeded = None, False
         try:
             async with self._session() as connection:

@@ -42,7 +42,7 @@ class Transaction:
         self,
         event: Event,
         *,
-        id: str,
+        id: str,  # noqa: A002  (the attribute's name in CloudEvents)
         key: str | bytes,
         topic: str | None = None,
         partition: int | None = None,
@@ -98,7 +98,7 @@ class Transaction:
 
 @asynccontextmanager
 async def transaction(pool: Any, service: str) -> AsyncIterator[Transaction]:
-    """A transaction for an HTTP use case or a loop: commits at the block's end, rolls back on an exception."""
+    """A transaction for an HTTP use case or a loop: committed at the block's end, undone by an exception."""
     async with pool.acquire() as connection, connection.transaction():
         work = Transaction(service, connection)
         yield work

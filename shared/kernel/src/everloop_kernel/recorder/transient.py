@@ -21,4 +21,4 @@ TRANSIENT: Final[tuple[type[BaseException], ...]] = (
     pg.TransactionRollbackError,  # deadlock, serialization
     pg.LockNotAvailableError,
 )
-"""Worth trying again with a new connection: the transaction had no effect, or all of it (the offset tells)."""
+"""Worth trying again on a new connection: the transaction had no effect, or all of it (the offset tells)."""
