@@ -1,9 +1,11 @@
 """Failures that a user can mend: one sentence for what is wrong, one for what to do."""
 
+from everloop_kernel import errors
+
 __all__ = ["EverloopError", "UsageError"]
 
 
-class EverloopError(Exception):
+class EverloopError(errors.EverloopError):
     """What went wrong, and what to do about it. The command prints both and exits with 1."""
 
     exit_code = 1

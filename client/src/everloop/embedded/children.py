@@ -73,13 +73,19 @@ class Child:
         """Send a signal; a program that has ended is left alone."""
         self._process.send_signal(number)
 
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended within this time."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def stop(self, patience_seconds: float = 15.0) -> int:
         """Ask it to end, wait, then kill it and its children; returns the exit code."""
         family = _family(self.pid)
         self.signal(self.program.stop_signal)
-        try:
-            self._process.wait(patience_seconds)
-        except subprocess.TimeoutExpired:
+        if not self.wait(patience_seconds):
             self._process.kill()
         code = self._process.wait()
         _kill_all(family)

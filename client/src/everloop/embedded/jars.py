@@ -14,7 +14,7 @@ from pathlib import Path
 
 from everloop.errors import EverloopError
 
-__all__ = ["KAFKA_VERSION", "Jar", "cache_folder", "ensure_jars", "pinned_jars"]
+__all__ = ["KAFKA_VERSION", "Jar", "cache_folder", "ensure_jars", "locked_cache", "pinned_jars"]
 
 KAFKA_VERSION = "4.3.1"
 Progress = Callable[[str, int, int], None]
@@ -61,7 +61,7 @@ def ensure_jars(progress: Progress | None = None) -> list[Path]:
     """Every jar, intact: what is missing or damaged is fetched. Two processes may ask at once."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / ".lock"):
+    with locked_cache():
         missing = [jar for jar in pinned_jars() if not _intact(folder / jar.filename, jar)]
         if missing:
             _fetch(missing, folder, progress or (lambda *_: None))
@@ -69,8 +69,9 @@ def ensure_jars(progress: Progress | None = None) -> list[Path]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
+def locked_cache() -> Iterator[None]:
+    """Hold the cache folder for this process alone."""
+    with (cache_folder() / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

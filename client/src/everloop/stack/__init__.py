@@ -1,0 +1,12 @@
+"""The whole platform on one machine: Kafka, PostgreSQL and the six services, supervised.
+
+```python
+with Stack(Path(".everloop")) as stack:
+    print(stack.addresses["serving"])
+```
+"""
+
+from everloop.stack.settings import SERVICES, Ports, StackSettings
+from everloop.stack.stack import Stack
+
+__all__ = ["SERVICES", "Ports", "Stack", "StackSettings"]

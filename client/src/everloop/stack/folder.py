@@ -1,0 +1,124 @@
+"""The stack's data folder: who holds it, what runs in it, and what an earlier life left behind."""
+
+import contextlib
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from io import TextIOWrapper
+from pathlib import Path
+
+import psutil
+
+from everloop.errors import EverloopError
+
+__all__ = ["STACK_VARIABLE", "DataFolder", "ProcessRecord", "StackRecord"]
+
+STACK_VARIABLE = "EVERLOOP_STACK_FOLDER"
+"""In the environment of every service, so that also what a service started itself can be found again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecord:
+    """One supervised process, as stack.json tells it to other commands."""
+
+    pid: int | None
+    restarts: int
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class StackRecord:
+    """stack.json: a running stack, as other commands see it."""
+
+    pid: int
+    addresses: dict[str, str]
+    processes: dict[str, ProcessRecord] = field(default_factory=dict)
+
+
+class DataFolder:
+    """One folder, held by one stack at a time: the lock goes with the process that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._lock: TextIOWrapper | None = None
+
+    @property
+    def logs(self) -> Path:
+        """Where each process writes its log."""
+        return self.path / "logs"
+
+    def hold(self) -> None:
+        """Take the folder, or raise an error that names the stack that has it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "lock").open("a")
+        except OSError as error:
+            raise EverloopError(
+                f"{self.path} cannot be used: {error.strerror}.", "Choose a --data-dir that you may write to."
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise self._held() from error
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let the next stack have it."""
+        (self.path / "stack.json").unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def write(self, record: StackRecord) -> None:
+        """Tell other commands what runs; a reader sees the old record or the new one, never half of one."""
+        partial = self.path / "stack.json.new"
+        partial.write_text(json.dumps(asdict(record), indent=1))
+        partial.replace(self.path / "stack.json")
+
+    def read(self) -> StackRecord | None:
+        """The stack that runs in this folder, if one does."""
+        try:
+            saved = json.loads((self.path / "stack.json").read_text())
+            processes = {name: ProcessRecord(**entry) for name, entry in saved["processes"].items()}
+            record = StackRecord(int(saved["pid"]), saved["addresses"], processes)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return record if self._is_held() else None
+
+    def end_leftovers(self) -> list[int]:
+        """Kill what services of an earlier stack left behind; returns the pids."""
+        left = [process for process in psutil.process_iter() if self._belongs_here(process)]
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=5)
+        return [process.pid for process in left]
+
+    def _belongs_here(self, process: psutil.Process) -> bool:
+        if process.pid == os.getpid():
+            return False
+        try:
+            return process.environ().get(STACK_VARIABLE) == str(self.path)
+        except (psutil.Error, OSError):
+            return False
+
+    def _is_held(self) -> bool:
+        try:
+            with (self.path / "lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def _held(self) -> EverloopError:
+        record = self.read()
+        who = f" (pid {record.pid})" if record else ""
+        return EverloopError(
+            f"A stack is already running in {self.path}{who}.",
+            "`everloop status` shows it and `everloop down` stops it; another one needs another --data-dir "
+            "and other ports.",
+        )
