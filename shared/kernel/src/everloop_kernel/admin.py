@@ -53,7 +53,8 @@ async def _create(admin: AIOKafkaAdminClient, specs: TopicSpecs) -> list[str]:
     if not missing:
         return []
     topics = [
-        NewTopic(name, specs[name][0], _REPLICATION_DEFAULT, topic_configs=dict(specs[name][1]))
+        # aiokafka takes the broker's default replication only along with an (empty) assignment
+        NewTopic(name, specs[name][0], _REPLICATION_DEFAULT, {}, dict(specs[name][1]))
         for name in missing
     ]
     response = await admin.create_topics(topics)
