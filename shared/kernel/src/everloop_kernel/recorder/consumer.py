@@ -142,6 +142,17 @@ class Subscriber:
         """For how long polls have failed."""
         return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether FastStream's loop runs."""
+        return self._subscriber is not None and any(not task.done() for task in self._subscriber.tasks)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the group's coordinator is known; there is no public way to ask."""
+        consumer = self.consumer
+        return consumer is not None and consumer._coordinator.coordinator_id is not None  # noqa: SLF001
+
     async def start(self) -> None:
         """Join the group."""
         self._broker = broker = KafkaBroker(

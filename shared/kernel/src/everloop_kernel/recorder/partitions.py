@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
-from tenacity import RetryCallState, retry_if_exception_type
+from tenacity import RetryCallState, retry_if_exception
 
 from everloop_kernel import telemetry
 from everloop_kernel.dead_letters import DeadLetterLimit
@@ -24,9 +24,9 @@ from everloop_kernel.metrics import (
     RETRIED_BATCHES,
 )
 from everloop_kernel.recorder import offsets
+from everloop_kernel.recorder.failures import is_transient, permanent
 from everloop_kernel.recorder.message import Handler, Message
 from everloop_kernel.recorder.transaction import Transaction
-from everloop_kernel.recorder.transient import TRANSIENT
 from everloop_kernel.settings import PlatformSettings
 
 __all__ = ["Partitions"]
@@ -54,10 +54,6 @@ class Partitions:
         self._known.clear()
         self._assignment += 1
 
-    def position(self, partition: TopicPartition) -> int | None:
-        """The partition's next offset, if this member knows it."""
-        return self._known.get(partition)
-
     async def apply(self, partition: TopicPartition, messages: Sequence[Message], seek: Seek) -> int | None:
         """Apply a batch; returns the partition's next offset, or None after a `seek` to Postgres' own.
 
@@ -66,7 +62,7 @@ class Partitions:
         """
         begin, assignment = time.perf_counter(), self._assignment
         async for attempt in retrying(
-            self._backoff_seconds, retry=retry_if_exception_type(TRANSIENT), before_sleep=self._before_retry
+            self._backoff_seconds, retry=retry_if_exception(is_transient), before_sleep=self._before_retry
         ):
             with attempt:
                 following = await self._apply_known(partition, messages, seek)
@@ -92,8 +88,11 @@ class Partitions:
             return following
         try:
             await self._write(partition, fresh)
-        except PermanentError as error:
-            await self._write_singly(partition, fresh, error)
+        except Exception as error:
+            refused = permanent(error)
+            if refused is None:
+                raise
+            await self._write_singly(partition, fresh, refused)
         return self._known[partition]
 
     async def _locate(self, partition: TopicPartition, first: int, seek: Seek) -> bool:
@@ -110,16 +109,19 @@ class Partitions:
         return False
 
     async def _write_singly(
-        self, partition: TopicPartition, messages: Sequence[Message], error: PermanentError
+        self, partition: TopicPartition, messages: Sequence[Message], refused: PermanentError
     ) -> None:
         """Set aside the messages that no retry can help, and apply the others."""
         if len(messages) == 1:
-            await self._write(partition, messages, error)
+            await self._write(partition, messages, refused)
             return
         for message in messages:
             try:
                 await self._write(partition, [message])
-            except PermanentError as own:
+            except Exception as error:
+                own = permanent(error)
+                if own is None:
+                    raise
                 await self._write(partition, [message], own)
 
     async def _write(

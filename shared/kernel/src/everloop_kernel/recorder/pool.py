@@ -4,11 +4,11 @@ import logging
 from typing import Any, Final
 
 import asyncpg
-from tenacity import retry_if_exception_type
+from tenacity import retry_if_exception
 
 from everloop_kernel.errors import ConfigurationError, one_line
 from everloop_kernel.kafka import retrying
-from everloop_kernel.recorder.transient import TRANSIENT
+from everloop_kernel.recorder.failures import TRANSIENT, is_transient
 from everloop_kernel.settings import PostgresSettings
 
 __all__ = ["IDLE_IN_TRANSACTION_SECONDS", "connect", "open_pool"]
@@ -56,7 +56,7 @@ async def open_pool(postgres: PostgresSettings, service: str) -> Any:
 
 async def _patiently(connect_with: Any, dsn: str, **options: Any) -> Any:
     try:
-        async for attempt in retrying(_START_SECONDS, retry=retry_if_exception_type(TRANSIENT)):
+        async for attempt in retrying(_START_SECONDS, retry=retry_if_exception(is_transient)):
             with attempt:
                 return await connect_with(dsn, **options)
     except (*TRANSIENT, asyncpg.PostgresError, ValueError) as error:

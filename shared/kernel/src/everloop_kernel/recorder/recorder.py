@@ -14,9 +14,9 @@ from everloop_kernel.errors import EverloopError, one_line
 from everloop_kernel.kafka import retrying
 from everloop_kernel.metrics import CONSUMER_LAG, REBALANCES
 from everloop_kernel.recorder.consumer import Subscriber
+from everloop_kernel.recorder.failures import TRANSIENT
 from everloop_kernel.recorder.message import Message, Subscription
 from everloop_kernel.recorder.partitions import Partitions
-from everloop_kernel.recorder.transient import TRANSIENT
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
 
 __all__ = ["Recorder"]
@@ -92,7 +92,9 @@ class Recorder:
         while not self._stop.is_set():
             await self._check_database()
             for member in self._members:
-                member.report_lag()
+                await member.report_lag()
+                if not member.consuming and not self._stop.is_set():
+                    self._fail(EverloopError(f"{member.group} has stopped consuming"))
                 if member.failing_seconds > self._backoff_seconds:
                     self._fail(EverloopError(f"Kafka has not answered {member.group}: {member.not_ready()}"))
             try:
@@ -135,6 +137,11 @@ class _Member:
         """For how long this member's polls have failed."""
         return self._subscriber.failing_seconds if self._subscriber else 0.0
 
+    @property
+    def consuming(self) -> bool:
+        """Whether the loop that polls is alive."""
+        return self._subscriber is not None and self._subscriber.is_alive
+
     async def start(self) -> None:
         """Join the group; a failed start leaves nothing behind."""
         subscriber = Subscriber(
@@ -173,16 +180,17 @@ class _Member:
             return f"{self.group} is not connected to Kafka"
         if self._subscriber.error is not None:
             return f"{self.group} cannot read from Kafka: {self._subscriber.error}"
+        if not self._subscriber.is_connected:
+            return f"{self.group} has lost its Kafka coordinator"
         return None if self._assigned else f"{self.group} waits for its assignment"
 
-    def report_lag(self) -> None:
+    async def report_lag(self) -> None:
         """Lag by what the last fetches said of each partition's end."""
         consumer = self._subscriber.consumer if self._subscriber else None
         if consumer is None:
             return
         for partition in consumer.assignment():
-            end = consumer.last_stable_offset(partition)
-            position = self._partitions.position(partition)
+            end, position = consumer.last_stable_offset(partition), await _position(consumer, partition)
             if end is not None and position is not None:
                 CONSUMER_LAG.labels(self.group, partition.topic, str(partition.partition)).set(
                     max(0, end - position)
@@ -203,11 +211,8 @@ class _Member:
         REBALANCES.labels(self.group).inc()
 
     def _forget(self) -> None:
-        consumer = self._subscriber.consumer if self._subscriber else None
         self._partitions.forget()
         CONSUMER_LAG.remove_by_labels({"group": self.group})
-        if consumer is not None:
-            _log.info("%s has %d partitions", self.group, len(consumer.assignment()))
 
     async def _receive(self, records: Sequence[Any]) -> None:
         """Record a poll's batches. No exception may leave: FastStream would go on to the next batch."""
@@ -219,16 +224,14 @@ class _Member:
                     if self.halted:
                         return
                     await self._record(partition, [Message.of(record) for record in batch])
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001  (the process ends with it)
                 self._fail(error)
-                if not isinstance(error, Exception):
-                    raise
 
     async def _record(self, partition: TopicPartition, messages: Sequence[Message]) -> None:
         subscriber = self._subscriber
         consumer = subscriber.consumer if subscriber else None
-        if consumer is None:
-            return  # stopping: what is not recorded comes again
+        if consumer is None or partition not in consumer.assignment():
+            return  # stopping, or another member's now: what is not recorded comes again
         following = await self._partitions.apply(partition, messages, consumer.seek)
         if following is not None:
             await self._hint(consumer, partition, following)
@@ -239,3 +242,13 @@ class _Member:
             await consumer.commit({partition: following})
         except KafkaError as error:
             _log.debug("%s could not commit to Kafka: %s", self.group, one_line(error))
+
+
+async def _position(consumer: Any, partition: TopicPartition) -> int | None:
+    """What is read next; None while that is not known, as just after a rebalance."""
+    try:
+        async with asyncio.timeout(1):
+            position: int = await consumer.position(partition)
+    except (KafkaError, TimeoutError):
+        return None
+    return position

@@ -22,9 +22,9 @@ from everloop_kernel.errors import one_line
 from everloop_kernel.kafka import retrying
 from everloop_kernel.metrics import OUTBOX_LEADER, OUTBOX_OLDEST_SECONDS, OUTBOX_PENDING, OUTBOX_PUBLISHED
 from everloop_kernel.recorder import outbox
+from everloop_kernel.recorder.failures import TRANSIENT
 from everloop_kernel.recorder.outbox import Row
 from everloop_kernel.recorder.publisher import OutboxWriter, marker_topic
-from everloop_kernel.recorder.transient import TRANSIENT
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
 
 __all__ = ["OutboxRelay"]
