@@ -1,14 +1,16 @@
 """The evaluator gives the same bits however it is fed: in one go, in batches, restored, in serving."""
 
 import struct
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import msgspec
-from everloop_features import Compiled, compile, derive, replay
+from everloop_features import Compiled, derive, replay
+from everloop_features import compile as compile_features
 from everloop_features.calculation import EPOCH
 from everloop_schemas.pipeline import Pipeline
 from hypothesis import given, settings
@@ -49,13 +51,13 @@ SCALARS = (
 WINDOWS = ("40s", "5m", "1h", "7d")
 GROUPS = ("[shop]", "[shop, kind]", "[kind, number, shop]", "[big, shop]")
 OVER_OBSERVATIONS = (
-    "count({})", "count(size, {})", "sum(size, {})", "mean(size + other, {})", "max(size, {})", "min(other, {})",
-    "last(kind, {})", "last(size, {})", "mean(big, {})", "sum(big, {})",
-)  # fmt: skip
+    *("count({})", "count(size, {})", "sum(size, {})", "mean(size + other, {})", "max(size, {})"),
+    *("min(other, {})", "last(kind, {})", "last(size, {})", "mean(big, {})", "sum(big, {})"),
+)
 OVER_LABELS = (
-    "count({})", "mean(won, {})", "sum(gain * 2, {})", "max(gain, {})", "last(won, {})", "mean(gain + size, {})",
-    "last(concat(kind, shop), {})",
-)  # fmt: skip
+    *("count({})", "mean(won, {})", "sum(gain * 2, {})", "max(gain, {})", "last(won, {})"),
+    *("mean(gain + size, {})", "last(concat(kind, shop), {})"),
+)
 
 
 @st.composite
@@ -99,44 +101,47 @@ def build(features: dict[str, str]) -> Compiled:
         },
         "features": features,
     }
-    result = compile(Pipeline.model_validate(definition))
+    result = compile_features(Pipeline.model_validate(definition))
     assert isinstance(result, Compiled), result
     return result
 
 
-numbers = st.one_of(
-    st.none(),
-    st.integers(-5, 5),
-    st.floats(-1e6, 1e6),
-    st.floats(allow_nan=False, allow_infinity=False),
-)
-steps = st.one_of(
-    st.floats(0, 100), st.floats(-2_000, 4_000), st.integers(86_400, 9 * 86_400), st.integers(-90_000, 0)
-)
+NUMBERS = (None, None, 0, -0.0, 1, -2, 0.1, 2.5e-9, 1e15, -3.7, 1.7e308)
+STEPS = ((0, 100), (0, 100), (-2_000, 4_000), (-90_000, 0), (86_400, 400_000), (500_000, 1_400_000))
 
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[Entry]:
-    """Records in log order; event times jump back and far ahead, labels come early, late, twice and never."""
+    """Records in log order; event times jump back and far ahead, labels come early, late, twice and never.
+
+    Drawn from one seed: long logs with many joins find more here than logs that shrink well.
+    """
+    chance = Random(draw(st.integers(0, 2**32)))
     entries, now = [], 1_400_000_000.0
-    for index in range(draw(st.integers(1, 40))):
-        now += draw(steps)
-        shop = draw(st.sampled_from(["a", "b", None]))
-        known = now + draw(st.floats(0, 50))
-        if draw(st.integers(0, 2)):
-            fields = {
-                "shop": shop,
-                "kind": draw(st.sampled_from(["x", "y", "z\x1f", None])),
-                "number": draw(st.integers(-3, 3)),
-                "big": draw(st.sampled_from([True, False, None])),
-                "size": draw(numbers),
-                "other": draw(st.floats(-1e3, 1e3)),
-            }
-            entries.append(Entry("observation", f"r{draw(st.integers(0, index))}", now, known, fields))
-        else:
-            fields = {"shop": shop, "gain": draw(numbers)}
-            entries.append(Entry("label", f"r{draw(st.integers(0, index + 3))}", now, known, fields))
+    for _ in range(chance.randrange(1, 60)):
+        now += chance.uniform(*chance.choice(STEPS))
+        known = now + chance.choice([0, 30, 90_000 * chance.random()])
+        entries.append(an_entry(chance, f"r{chance.randrange(8)}", now, known))
     return entries
+
+
+def an_entry(chance: Random, record_id: str, now: float, known: float) -> Entry:
+    shop = chance.choice(["a", "a", "a", "b", None])
+    if chance.random() < 0.5:
+        return Entry("label", record_id, now, known, {"shop": shop, "gain": a_number(chance)})
+    fields = {
+        "shop": shop,
+        "kind": chance.choice(["x", "x", "y", "z\x1f", None]),
+        "number": chance.randrange(-1, 2),
+        "big": chance.choice([True, False, None]),
+        "size": a_number(chance),
+        "other": chance.uniform(-1e3, 1e3),
+    }
+    return Entry("observation", record_id, now, known, fields)
+
+
+def a_number(chance: Random) -> float | None:
+    return chance.choice(NUMBERS) if chance.random() < 0.5 else chance.gauss(0, 1e3)
 
 
 def bits(values: Sequence[Any]) -> list[Any]:
@@ -149,9 +154,9 @@ def one_shot(compiled: Compiled, log: list[Entry]) -> list[list[Any]]:
 
 
 def cut(log: list[Entry], cuts: list[int]) -> list[list[tuple[int, Entry]]]:
-    edges = sorted({0, len(log), *(cut % (len(log) + 1) for cut in cuts)})
+    edges = sorted({0, len(log), *(at % (len(log) + 1) for at in cuts)})
     numbered = list(enumerate(log))
-    return [numbered[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [numbered[start:end] for start, end in pairwise(edges)]
 
 
 @settings(max_examples=150, deadline=None)
@@ -206,7 +211,7 @@ def test_serving_sees_what_the_stream_sees(compiled: Compiled, log: list[Entry],
 def test_what_comes_later_changes_nothing_before(
     compiled: Compiled, log: list[Entry], later: list[Entry], at: int
 ) -> None:
-    """A label must never reach a vector that was computed before it was known: the model would look too good."""
+    """A label must never reach a vector from before it was known: the model would look too good."""
     kept = log[: at % (len(log) + 1)]
     before = sum(entry.kind == "observation" for entry in kept)
     assert one_shot(compiled, kept + later)[:before] == one_shot(compiled, log)[:before]
@@ -215,14 +220,12 @@ def test_what_comes_later_changes_nothing_before(
 @settings(max_examples=100, deadline=None)
 @given(logs(), st.sampled_from([40, 300, 3_600, 604_800]))
 def test_windows_are_exact_but_for_one_pane(log: list[Entry], window_seconds: int) -> None:
-    """The documented error is the whole error: at most one pane at the old end, none with records in order."""
+    """The documented error is the whole error: at most one pane, at the old end."""
     words = f"window='{window_seconds}s', by=[shop]"
     calls = (f"count({words})", f"sum(other, {words})", f"max(other, {words})", f"last(other, {words})")
     compiled = build({f"f{index}": call for index, call in enumerate(calls)})
-    log = [
-        replace(entry, event_seconds=at)
-        for entry, at in zip(log, sorted(e.event_seconds for e in log), strict=True)
-    ]
+    times = sorted(entry.event_seconds for entry in log)
+    log = [replace(entry, event_seconds=at) for entry, at in zip(log, times, strict=True)]
     pane = window_seconds / 32
     vectors = list(replay(compiled, enumerate(log)))
     for vector in vectors:
@@ -243,9 +246,12 @@ def test_windows_are_exact_but_for_one_pane(log: list[Entry], window_seconds: in
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(0, 200), min_size=1, max_size=60))
-def test_late_records_count_in_the_pane_they_belong_to(seconds: list[int]) -> None:
+@given(st.integers(0, 2**32))
+def test_late_records_count_in_the_pane_they_belong_to(seed: int) -> None:
     """Records that arrive out of order, up to a whole window late, count as if they had come in time."""
+    chance = Random(seed)
+    spread = chance.choice([50, 100, 150, 300])
+    seconds = [chance.randrange(spread) for _ in range(chance.randrange(1, 120))]
     compiled = build({"x": "count(window='96s', by=[shop])"})  # panes of 3 seconds
     start = 1_400_000_001 - 1_400_000_001 % 3
     log = [Entry("observation", f"r{n}", start + at, 0, {"shop": "a"}) for n, at in enumerate(seconds)]
@@ -254,7 +260,7 @@ def test_late_records_count_in_the_pane_they_belong_to(seconds: list[int]) -> No
         now = seconds[vector.offset] // 3
         newest = earlier[-1] if earlier else now
         first = max(now - 31, newest - 63)
-        expected = bisect_right(earlier, now) - bisect_right(earlier, first - 1)
+        expected = sum(first <= pane <= now for pane in earlier)
         if newest - 63 <= now - 31:  # not more than a window behind: nothing it needs is gone
             assert vector.values == [expected]
         else:

@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 import pytest
-from everloop_features import Compiled, compile, microseconds
+from everloop_features import Compiled, microseconds
+from everloop_features import compile as compile_features
 from everloop_features.calculation import EPOCH
 from everloop_schemas.pipeline import Pipeline, Problem
 
@@ -40,13 +41,13 @@ def pipeline(features: dict[str, str] | None = None, **changes: Any) -> Pipeline
 
 
 def compiled(features: dict[str, str], **changes: Any) -> Compiled:
-    result = compile(pipeline(features, **changes))
+    result = compile_features(pipeline(features, **changes))
     assert isinstance(result, Compiled), [str(problem) for problem in result]
     return result
 
 
 def problems(features: dict[str, str], **changes: Any) -> list[Problem]:
-    result = compile(pipeline(features, **changes))
+    result = compile_features(pipeline(features, **changes))
     assert isinstance(result, list)
     return result
 

@@ -97,7 +97,7 @@ def unpack_group(packed: bytes, layout: GroupLayout) -> Group:
     if len(group) != layout.width or not all(isinstance(column, list) for column in group):
         raise StateFormatError("a group's state does not fit the pipeline version")
     for window in layout.windows:
-        group[window.first] = list(accumulate(group[window.first]))
+        group[window.first] = _panes(group[window.first])
         if len({len(column) for column in group[window.first : window.first + 1 + len(window.columns)]}) != 1:
             raise StateFormatError("a group's columns are not equally long")
     return group
@@ -126,3 +126,10 @@ def _unpack(packed: bytes) -> list[Any]:
 
 def _steps(panes: list[int]) -> list[int]:
     return [*panes[:1], *(after - before for before, after in pairwise(panes))]
+
+
+def _panes(steps: list[Any]) -> list[int]:
+    whole = all(step.__class__ is int for step in steps)
+    if not steps or not whole or min(steps[1:], default=1) < 1:
+        raise StateFormatError("a group's panes are not ascending")
+    return list(accumulate(steps))

@@ -52,7 +52,9 @@ def parse(text: str) -> ast.expr:
             "syntax", f"{error.msg}{where} in {text!r}", "correct the expression"
         ) from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise ExpressionError("syntax", "this cannot be read as an expression", "correct the expression") from error
+        raise ExpressionError(
+            "syntax", "this cannot be read as an expression", "correct the expression"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

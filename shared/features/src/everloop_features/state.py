@@ -84,24 +84,29 @@ class State:
         if version_of(key) != self.version:
             return False
         kind, rest = split_key(key)
-        layout = self._by_prefix.get(kind)
-        if layout is not None:
-            if value is None:
-                self.tables[layout.index].pop(unpack_key(rest), None)
-            else:
-                self.tables[layout.index][unpack_key(rest)] = unpack_group(value, layout)
-        elif kind == CLOCK:
-            self._load_clock(value)
-        elif kind == PENDING:
-            self._load_block(int.from_bytes(rest, "big"), value)
-        else:
-            raise StateFormatError(f"{kind!r} is no part of this pipeline version's state")
+        try:
+            self._load(kind, rest, value)
+        except (TypeError, ValueError) as error:
+            raise StateFormatError(f"the state at {key!r} cannot be read: {error}") from error
         return True
 
     def expired_blocks(self, known_clock_us: int) -> list[int]:
         """Blocks of pending records in which nothing counts any more."""
         oldest = known_clock_us - self.compiled.pending_us
         return [number for number, block in self.blocks.items() if block.newest_us < oldest]
+
+    def _load(self, kind: bytes, rest: bytes, value: bytes | None) -> None:
+        layout = self._by_prefix.get(kind)
+        if kind == CLOCK:
+            self._load_clock(value)
+        elif kind == PENDING:
+            self._load_block(int.from_bytes(rest, "big"), value)
+        elif layout is None:
+            raise StateFormatError(f"{kind!r} is no part of this pipeline version's state")
+        elif value is None:
+            self.tables[layout.index].pop(unpack_key(rest), None)
+        else:
+            self.tables[layout.index][unpack_key(rest)] = unpack_group(value, layout)
 
     def _load_clock(self, value: bytes | None) -> None:
         clocks: list[Any] = [LONG_AGO_US, LONG_AGO_US] if value is None else unpack_formatted(value)
