@@ -2,10 +2,20 @@
 
 import numpy as np
 import pytest
-from everloop_monitor.domain.bins import count, freeze
+from everloop_monitor.domain import bins as binning
+from everloop_monitor.domain.bins import Bins, Counts, Kind
 from everloop_monitor.domain.drift import feature_drift, loss_drift, shiryaev_roberts
+from everloop_monitor.domain.sketch import add, sketch
 
 ROWS = 300
+
+
+def freeze(kind: Kind, values: list) -> Bins:
+    return binning.freeze(kind, sketch(values))
+
+
+def count(bins: Bins, values: list) -> Counts:
+    return binning.count(bins, sketch(values))
 
 
 def days(
@@ -125,3 +135,15 @@ def test_average_run_length_is_at_least_the_threshold() -> None:
 
 def _first(values: list[float], limit: float) -> int:
     return next((day for day, value in enumerate(values) if value >= limit), len(values))
+
+
+def test_a_day_sketched_in_parts_is_the_day() -> None:
+    """Batches end where they like; the day's figures must not depend on that."""
+    values = [1.23456, 1.23444, 7, None, "x", True, float("nan"), -0.5] * 3
+    assert add([sketch(values[:5]), sketch(values[5:])]) == sketch(values)
+
+
+def test_a_sketch_stays_small() -> None:
+    """A column of ids must not fill the database."""
+    assert len(sketch([f"id-{n}" for n in range(50_000)])) <= 2000
+    assert len(sketch([n / 7 for n in range(50_000)])) <= 2000
