@@ -1,7 +1,7 @@
 """Wiring: `python -m everloop_monitor`."""
 
 from everloop_kernel.recorder import OutboxRelay, Recorder, migrate, open_pool, transaction
-from everloop_kernel.service import main, serve
+from everloop_kernel.service import Component, main, serve
 from everloop_kernel.settings import KafkaSettings, PlatformSettings, PostgresSettings
 
 from everloop_monitor.adapters.postgres import PostgresWork
@@ -32,7 +32,7 @@ async def run() -> int:
 
     judging = Judging(judge)
     handlers = Handlers(PostgresWork, judging.notice)
-    components = [
+    components: list[Component] = [
         Recorder(SERVICE, kafka, pool, platform, handlers.subscriptions()),
         OutboxRelay(SERVICE, kafka, pool),
         judging,

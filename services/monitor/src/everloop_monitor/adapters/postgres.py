@@ -22,12 +22,15 @@ LOSSES: Final = {
 }
 """The loss of one row, by the label's type: log loss in nats, absolute error in the label's unit."""
 
+PARTS_KEPT: Final = 8
+"""Late records add parts to a day that was merged; so few are not worth merging again."""
+
 _KEEP_PREDICTIONS: Final = """
-    INSERT INTO predictions (pipeline, id, model_version, arm, pipeline_version, day, event_time, predicted_at,
-                             output, trace_id, label)
+    INSERT INTO predictions (pipeline, id, model_version, arm, pipeline_version, day, event_time,
+                             predicted_at, output, trace_id, label)
     SELECT $1, p.*, labels.value
-    FROM unnest($2::text[], $3::int[], $4::text[], $5::int[], $6::date[], $7::timestamptz[], $8::timestamptz[],
-                $9::float8[], $10::text[]) AS p (id, model_version, arm, pipeline_version, day, event_time,
+    FROM unnest($2::text[], $3::int[], $4::text[], $5::int[], $6::date[], $7::timestamptz[],
+                $8::timestamptz[], $9::float8[], $10::text[]) AS p (id, model_version, arm, pipeline_version, day, event_time,
                                                  predicted_at, output, trace_id)
     LEFT JOIN labels ON labels.pipeline = $1 AND labels.id = p.id
     ON CONFLICT DO NOTHING
@@ -91,7 +94,8 @@ class PostgresWork:
     async def add_sketches(self, pipeline: str, parts: Sequence[DaySketch]) -> None:
         """Append parts of days."""
         await self._connection.executemany(
-            "INSERT INTO sketches (pipeline, pipeline_version, day, rows, sketch) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO sketches (pipeline, pipeline_version, day, rows, sketch)"
+            " VALUES ($1, $2, $3, $4, $5)",
             [(pipeline, p.pipeline_version, p.day, p.rows, _pack(p.features)) for p in parts],
         )
 
@@ -115,16 +119,30 @@ class PostgresWork:
             for day, sketches in sorted(parts.items())
         }
 
-    async def merge_day(self, pipeline: str, version: int, day: date, whole: Sequence[Sketch]) -> None:
-        """Replace the parts of a finished day by their sum."""
-        removed = await self._connection.fetch(
-            "DELETE FROM sketches WHERE pipeline = $1 AND pipeline_version = $2 AND day = $3 RETURNING rows",
+    async def merge_days(self, pipeline: str, version: int, last: date) -> None:
+        """Keep one sketch for each finished day instead of its parts."""
+        scattered = await self._connection.fetch(
+            "SELECT day FROM sketches WHERE pipeline = $1 AND pipeline_version = $2 AND day <= $3"
+            " GROUP BY day HAVING count(*) > $4",
+            pipeline,
+            version,
+            last,
+            PARTS_KEPT,
+        )
+        for row in scattered:
+            await self._merge(pipeline, version, row["day"])
+
+    async def _merge(self, pipeline: str, version: int, day: date) -> None:
+        parts = await self._connection.fetch(
+            "DELETE FROM sketches WHERE pipeline = $1 AND pipeline_version = $2 AND day = $3"
+            " RETURNING rows, sketch",
             pipeline,
             version,
             day,
         )
-        rows = sum(row["rows"] for row in removed)
-        await self.add_sketches(pipeline, [DaySketch(version, day, rows, whole)])
+        columns = zip(*(_unpack(part["sketch"]) for part in parts), strict=True)
+        rows = sum(part["rows"] for part in parts)
+        await self.add_sketches(pipeline, [DaySketch(version, day, rows, [add(c) for c in columns])])
 
     async def reach(self, pipeline: str, stream: str, partition: int, known_at: datetime) -> None:
         """Note how far a partition has come in pipeline time."""

@@ -11,7 +11,8 @@ __all__ = ["Reports"]
 _DAYS: Final = """
     WITH ranked AS (
         SELECT model_version, arm, day, output, label,
-               rank() OVER same + (count(*) OVER (PARTITION BY model_version, arm, day, output) - 1) / 2.0 AS rank
+               rank() OVER same
+               + (count(*) OVER (PARTITION BY model_version, arm, day, output) - 1) / 2.0 AS rank
         FROM predictions WHERE pipeline = $1 AND label IS NOT NULL
         WINDOW same AS (PARTITION BY model_version, arm, day ORDER BY output)
     ), known AS (
@@ -19,7 +20,8 @@ _DAYS: Final = """
         FROM labels WHERE pipeline = $1 GROUP BY day
         WINDOW before AS (ORDER BY day ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     )
-    SELECT model_version, arm, day::text, count(*) AS rows, avg({loss}) AS loss, avg((output - label) ^ 2) AS square,
+    SELECT model_version, arm, day::text, count(*) AS rows, avg({loss}) AS loss,
+           avg((output - label) ^ 2) AS square,
            avg(label) AS mean, (SELECT prior FROM known WHERE known.day = ranked.day) AS prior,
            sum(rank) FILTER (WHERE label > 0.5) AS ranks, count(*) FILTER (WHERE label > 0.5) AS positive
     FROM ranked GROUP BY model_version, arm, day ORDER BY day, model_version, arm
@@ -56,8 +58,8 @@ class Reports:
     async def predictions(self, pipeline: str | None, identity: str) -> list[dict[str, Any]]:
         """Every answer given for one id, the routed one first."""
         rows = await self._pool.fetch(
-            "SELECT p.pipeline, p.id, p.model_version, p.pipeline_version, p.arm, p.event_time, p.predicted_at, p.output,"
-            " p.label, l.known_at AS label_known_at, p.trace_id FROM predictions p"
+            "SELECT p.pipeline, p.id, p.model_version, p.pipeline_version, p.arm, p.event_time,"
+            " p.predicted_at, p.output, p.label, l.known_at AS label_known_at, p.trace_id FROM predictions p"
             " LEFT JOIN labels l ON l.pipeline = p.pipeline AND l.id = p.id"
             " WHERE p.id = $1 AND ($2::text IS NULL OR p.pipeline = $2) ORDER BY p.arm, p.model_version DESC",
             identity,

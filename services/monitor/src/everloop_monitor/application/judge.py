@@ -48,7 +48,8 @@ async def _judge_features(work: Work, model: ModelRow, pipeline: Pipeline) -> No
     days = await work.days(model.pipeline, model.pipeline_version, first, day)
     drift = _compare_days(pipeline, days, trained, day)
     if drift is not None:
-        await _conclude(work, model, "feature", day, trained, drift)
+        await _conclude(work, model, "feature", day=day, since=trained, drift=drift)
+    await work.merge_days(model.pipeline, model.pipeline_version, day)
 
 
 def _compare_days(pipeline: Pipeline, days: Days, trained: date, last: date) -> Drift | None:
@@ -92,7 +93,7 @@ async def _judge_loss(work: Work, model: ModelRow, pipeline: Pipeline) -> None:
         _values(known), _values(new), false_alarms_per_100_days=pipeline.monitor.false_alarms_per_100_days
     )
     if drift is not None:
-        await _conclude(work, model, "loss", day, known[-1].day, drift)
+        await _conclude(work, model, "loss", day=day, since=known[-1].day, drift=drift)
 
 
 def _values(losses: Sequence[DayLoss]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -105,7 +106,7 @@ async def _due(work: Work, model: ModelRow, kind: str, day: date) -> bool:
 
 
 async def _conclude(
-    work: Work, model: ModelRow, kind: Literal["feature", "loss"], day: date, since: date, drift: Drift
+    work: Work, model: ModelRow, kind: Literal["feature", "loss"], *, day: date, since: date, drift: Drift
 ) -> None:
     evidence = _evidence(drift)
     dumped = [item.model_dump() for item in evidence]

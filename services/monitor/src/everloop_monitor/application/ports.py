@@ -69,6 +69,10 @@ class Work(Protocol):
         """The sketches of whole days, a feature each in the order of the vector, parts added up."""
         ...
 
+    async def merge_days(self, pipeline: str, version: int, last: date) -> None:
+        """Keep one sketch for each finished day instead of its parts."""
+        ...
+
     async def losses(self, model: ModelRow, task: str, last: date) -> Sequence[DayLoss]:
         """The model's daily losses as champion up to a day, oldest first."""
         ...

@@ -1,7 +1,7 @@
 """What one day's values looked like, small enough to keep and fine enough to bin later.
 
-A sketch counts each distinct value; numbers are rounded to four significant digits, then to fewer while there are
-too many distinct ones. Sketches of parts of a day add up, in any order, to the sketch of the day.
+A sketch counts each distinct value; numbers are rounded to four significant digits, then to fewer while there
+are too many distinct ones. Sketches of parts of a day add up, in any order, to the sketch of the day.
 """
 
 import math

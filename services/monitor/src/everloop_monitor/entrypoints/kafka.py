@@ -66,7 +66,7 @@ class _Vector(msgspec.Struct):
 
 
 class Handlers:
-    """The monitor's two subscriptions; `after` is told of each batch, so that a finished day is judged soon."""
+    """The monitor's two subscriptions; `after` is told of each batch, so a finished day is judged soon."""
 
     def __init__(self, work_in: Callable[[Transaction], Work], after: Callable[[], None]) -> None:
         self._work_in = work_in
@@ -160,7 +160,7 @@ class Handlers:
         """The newest version, compiled once; waits a moment for a definition that is on its way."""
         if name not in self._compiled:
             async with asyncio.timeout(DEFINITION_SECONDS):
-                while (definition := await work.definition(name)) is None:
+                while (definition := await work.definition(name)) is None:  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
             compiled = compile_pipeline(from_definition(dict(definition)))
             if isinstance(compiled, list):
