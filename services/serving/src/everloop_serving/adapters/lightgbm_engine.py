@@ -8,6 +8,7 @@ import ctypes
 import importlib.util
 import os
 import sys
+import weakref
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,7 @@ class EngineError(RuntimeError):
 
 
 class Booster:
-    """One loaded model. Free it with `close`, after its predictors."""
+    """One loaded model; its memory is freed with the last reference to it or to one of its predictors."""
 
     def __init__(self, model_text: bytes) -> None:
         self._library = _library()
@@ -40,6 +41,7 @@ class Booster:
                 model_text, ctypes.byref(trees), ctypes.byref(self._handle)
             )
         )
+        weakref.finalize(self, self._library.LGBM_BoosterFree, self._handle).atexit = False
         self.trees = trees.value
         width = ctypes.c_int()
         _check(self._library.LGBM_BoosterGetNumFeature(self._handle, ctypes.byref(width)))
@@ -47,7 +49,7 @@ class Booster:
 
     def row_predictor(self) -> "RowPredictor":
         """A predictor of single rows for the calling thread."""
-        return RowPredictor(self._handle, self.features)
+        return RowPredictor(self)
 
     def predict(self, rows: Sequence[Sequence[float]]) -> list[float]:
         """The outputs of many rows at once. Other threads run meanwhile."""
@@ -65,29 +67,37 @@ class Booster:
             raise EngineError(f"LightGBM gave {written.value} outputs for {count} rows")
         return list(outputs)
 
-    def close(self) -> None:
-        """Free the model; it must not be used afterwards."""
-        handle, self._handle = self._handle, ctypes.c_void_p()
-        if handle:
-            _check(self._library.LGBM_BoosterFree(handle))
+    def fast_config(self) -> ctypes.c_void_p:
+        """LightGBM's prepared call for single rows, to be freed with LGBM_FastConfigFree."""
+        config = ctypes.c_void_p()
+        _check(
+            self._library.LGBM_BoosterPredictForMatSingleRowFastInit(
+                self._handle,
+                _NORMAL,
+                0,
+                _ALL_TREES,
+                _FLOAT64,
+                self.features,
+                _PARAMETERS,
+                ctypes.byref(config),
+            )
+        )
+        return config
 
 
 class RowPredictor:
     """Answers one row at a time through LightGBM's fast path. For one thread only."""
 
-    def __init__(self, handle: ctypes.c_void_p, features: int) -> None:
-        self._row = (ctypes.c_double * features)()
+    def __init__(self, booster: Booster) -> None:
+        self._booster = booster  # the config points into it
+        self._row = (ctypes.c_double * booster.features)()
         self._output = ctypes.c_double()
         self._written = ctypes.c_int64()
-        self._config = ctypes.c_void_p()
-        _check(
-            _library().LGBM_BoosterPredictForMatSingleRowFastInit(
-                handle, _NORMAL, 0, _ALL_TREES, _FLOAT64, features, _PARAMETERS, ctypes.byref(self._config)
-            )
-        )
+        config = booster.fast_config()
+        weakref.finalize(self, _library().LGBM_FastConfigFree, config).atexit = False
         # PyDLL keeps the interpreter's lock: letting it go and taking it back costs more than a row
         self._call = _library_holding_the_lock().LGBM_BoosterPredictForMatSingleRowFast
-        self._arguments = (self._config, self._row, ctypes.byref(self._written), ctypes.byref(self._output))
+        self._arguments = (config, self._row, ctypes.byref(self._written), ctypes.byref(self._output))
 
     def predict(self, row: Sequence[float]) -> float:
         """The output of one row of the model's width."""
@@ -95,12 +105,6 @@ class RowPredictor:
         if self._call(*self._arguments):
             _check(-1)
         return self._output.value
-
-    def close(self) -> None:
-        """Free the FastConfig; the predictor must not be used afterwards."""
-        config, self._config = self._config, ctypes.c_void_p()
-        if config:
-            _check(_library().LGBM_FastConfigFree(config))
 
 
 def _check(code: int) -> None:

@@ -52,7 +52,7 @@ class Sandbox:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={"OMP_NUM_THREADS": "1", "PATH": os.defpath},
+            env=_environment(),
         )
         try:
             stdout, stderr = await asyncio.wait_for(process.communicate(stdin), self.wall_seconds)
@@ -64,6 +64,13 @@ class Sandbox:
                 await process.wait()
         assert process.returncode is not None
         return process.returncode, stdout, stderr
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours but where the system's libraries are: the child must not see secrets."""
+    library_path = os.environ.get("LD_LIBRARY_PATH")
+    found = {"LD_LIBRARY_PATH": library_path} if library_path else {}
+    return {"OMP_NUM_THREADS": "1", "PATH": os.defpath, **found}
 
 
 def _verdict(code: int, stdout: bytes, stderr: bytes) -> Verdict:

@@ -1,15 +1,37 @@
 """What the application needs from outside, and how that fails."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
+from everloop_features import Compiled, StateReader
 from everloop_schemas.events import ArtifactRef
 
-__all__ = ["Artifacts", "Engine", "ModelRefused", "Sandbox"]
+__all__ = [
+    "Artifacts",
+    "Cache",
+    "Deployments",
+    "Engine",
+    "Keys",
+    "ModelRefused",
+    "NotNow",
+    "OnlineState",
+    "RowPredictor",
+    "Sandbox",
+    "States",
+    "Untrusted",
+]
 
 
 class ModelRefused(Exception):  # noqa: N818  (a verdict on the model)
     """This version must not be served, now or on another try; the message says why."""
+
+
+class NotNow(Exception):  # noqa: N818  (a state of the world)
+    """It cannot be had now; another try may succeed."""
+
+
+class Untrusted(Exception):  # noqa: N818  (a verdict on an event)
+    """No key that this instance trusts has signed the deployment."""
 
 
 class Artifacts(Protocol):
@@ -20,7 +42,7 @@ class Artifacts(Protocol):
 
         Raises:
             ModelRefused: when what is published under the digest is not what it names.
-            OSError: when it cannot be had now; another try may succeed.
+            NotNow: when it cannot be had.
         """
         ...
 
@@ -46,10 +68,6 @@ class RowPredictor(Protocol):
         """The output for one row."""
         ...
 
-    def close(self) -> None:
-        """Give the predictor's memory back."""
-        ...
-
 
 class Engine(Protocol):
     """A loaded model."""
@@ -62,6 +80,55 @@ class Engine(Protocol):
         """Outputs for many rows."""
         ...
 
-    def close(self) -> None:
-        """Give the model's memory back."""
+
+class OnlineState(Protocol):
+    """The feature state of one pipeline version, as it arrives."""
+
+    @property
+    def reader(self) -> StateReader:
+        """What vectors are computed from."""
+        ...
+
+    def age_seconds(self) -> float | None:
+        """Age of the newest state seen, wall clock; None when none was seen."""
+        ...
+
+
+class States(Protocol):
+    """Where feature state comes from."""
+
+    async def open(self, pipeline: str, version: int, compiled: Compiled, *, wait: bool) -> OnlineState:
+        """The state; with `wait`, read to its end where that is possible in time."""
+        ...
+
+    def keep_only(self, pipeline: str, versions: set[int]) -> None:
+        """Forget a pipeline's other versions."""
+        ...
+
+
+class Keys(Protocol):
+    """Who may say what is served."""
+
+    def verify(self, document: Mapping[str, Any]) -> None:
+        """Check a deployment as it was received; raises Untrusted."""
+        ...
+
+
+class Deployments(Protocol):
+    """Deployments that outlive the process."""
+
+    def save(self, pipeline: str, signed: bytes) -> None:
+        """Keep a deployment that was loaded."""
+        ...
+
+    def load(self) -> Iterator[bytes]:
+        """All that were kept."""
+        ...
+
+
+class Cache(Protocol):
+    """Artifacts that outlive the process."""
+
+    def prune(self, used: Collection[str]) -> None:
+        """Forget old artifacts that are not used."""
         ...

@@ -63,9 +63,7 @@ def _parts(text: bytes) -> tuple[Mapping[str, str], list[bytes]]:
     if not starts:
         raise BrokenModel("the model holds no tree")
     ends = [*starts[1:], end + 1]
-    return _fields(text[: starts[0]], "the header"), [
-        text[a:b] for a, b in zip(starts, ends, strict=True)
-    ]
+    return _fields(text[: starts[0]], "the header"), [text[a:b] for a, b in zip(starts, ends, strict=True)]
 
 
 def _fields(block: bytes, where: str) -> Mapping[str, str]:

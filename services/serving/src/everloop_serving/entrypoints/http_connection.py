@@ -190,7 +190,9 @@ class Connection(asyncio.Protocol):
         """A piece of the target."""
         self._target += url
         if len(self._target) > self._limits.target_bytes:
-            raise _Refused(error_response(414, f"the target is longer than {self._limits.target_bytes} bytes"))
+            raise _Refused(
+                error_response(414, f"the target is longer than {self._limits.target_bytes} bytes")
+            )
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A whole header."""
