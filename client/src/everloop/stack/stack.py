@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,10 +14,12 @@ from everloop_kernel.admin import ensure_topics
 from everloop_kernel.settings import KafkaSettings
 from everloop_schemas.topics import platform_topics
 
+from everloop.addresses import Addresses
 from everloop.embedded.children import Child, Program
 from everloop.embedded.kafka import Kafka
 from everloop.embedded.ports import require_free
 from everloop.embedded.postgres import Postgres
+from everloop.lag import lag_by_group
 from everloop.stack.folder import STACK_VARIABLE, DataFolder, ProcessRecord, StackRecord
 from everloop.stack.settings import SERVICES, Ports, ServiceSpec, setting_of
 from everloop.stack.supervisor import Supervised, Supervisor, stop_together
@@ -29,6 +31,7 @@ _SERVICES_STOP_SECONDS = 20.0
 _SERVERS_STOP_SECONDS = 8.0
 _PROBE_SECONDS = 2.0
 _SERVERS = ("kafka", "postgres")
+_SERVICE_NAMES = tuple(spec.name for spec in SERVICES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Stack:
     ) -> None:
         self.folder = DataFolder(data_dir)
         self.ports = ports or Ports()
-        self.names = tuple(services) if services is not None else tuple(spec.name for spec in SERVICES)
+        self.names = tuple(services) if services is not None else _SERVICE_NAMES
         self._env = dict(env or {})
         path = self.folder.path
         self._kafka = Kafka(path / "kafka", self.ports.kafka, fsync, log=self._log_of("kafka"))
@@ -75,12 +78,29 @@ class Stack:
         self._supervisor = Supervisor(self._tell, self._record)
 
     @property
-    def addresses(self) -> dict[str, str]:
-        """By name: Kafka's bootstrap servers, PostgreSQL's DSN, services' URLs, `serving_grpc` host:port."""
-        urls = {name: f"http://127.0.0.1:{getattr(self.ports, name)}" for name in self.names}
-        if "serving" in self.names:
-            urls["serving_grpc"] = f"127.0.0.1:{self.ports.serving_grpc}"
-        return {"kafka": self._kafka.bootstrap_servers, "postgres": self._postgres.dsn, **urls}
+    def addresses(self) -> Addresses:
+        """Where everything listens."""
+        own = {name: f"http://127.0.0.1:{getattr(self.ports, name)}" for name in _SERVICE_NAMES}
+        return Addresses(
+            kafka=self._kafka.bootstrap_servers,
+            postgres=self._postgres.dsn,
+            serving_grpc=f"127.0.0.1:{self.ports.serving_grpc}",
+            **own,
+        )
+
+    @property
+    def logs_dir(self) -> Path:
+        """One log file a process."""
+        return self.folder.logs
+
+    def memory_bytes(self) -> int:
+        """Of all processes together, a shared page counted once."""
+        return sum(usage.memory_bytes for usage in self.services.values())
+
+    async def lag(self) -> int:
+        """Records that the services have yet to handle, all groups together."""
+        kafka = KafkaSettings(bootstrap_servers=self._kafka.bootstrap_servers)
+        return sum((await lag_by_group(kafka)).values())
 
     @property
     def services(self) -> dict[str, Usage]:
@@ -174,7 +194,7 @@ class Stack:
             pid_file=self.folder.path / "run" / f"{spec.name}.pid",
             env=self.environment(spec.name),
         )
-        url = f"{self.addresses[spec.name]}/health/ready"
+        url = f"{self.addresses.of(spec.name)}/health/ready"
         return Supervised(spec.name, lambda: Child(program), lambda: self._answers(url), program.log)
 
     def _answers(self, url: str) -> bool:
@@ -192,4 +212,4 @@ class Stack:
             one.name: ProcessRecord(one.child.pid if one.child else None, one.restarts, str(one.log))
             for one in list(self._supervisor.processes)
         }
-        self.folder.write(StackRecord(os.getpid(), self.addresses, processes))
+        self.folder.write(StackRecord(os.getpid(), asdict(self.addresses), processes))
