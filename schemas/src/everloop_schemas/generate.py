@@ -50,7 +50,7 @@ def write(generated: Mapping[Path, str]) -> list[Path]:
 
 
 def outdated(generated: Mapping[Path, str], source: Path) -> Iterator[str]:
-    """Each committed document that differs from what the code says, with the first lines of the difference."""
+    """Each committed document that differs from what the code says, with the first lines of it."""
     for path, text in generated.items():
         committed = _read(path)
         if committed != text:

@@ -7,7 +7,7 @@ are the normalised JSON form that travels in `registry-pipeline-defined-v1`.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from everloop_schemas.events import PipelineName
@@ -56,6 +56,7 @@ __all__ = [
 ]
 
 _FEATURE_TYPES = ("category", "number", "integer", "boolean")
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
 _LATE_RULES = "broken-rules"
 """The type of the one error in which pydantic carries every cross-key problem."""
 
@@ -106,7 +107,18 @@ class Pipeline(Section):
 
 def _fields_as_features(data: Mapping[str, Any]) -> dict[str, str]:
     fields = _get(_get(data, "observation"), "fields")
-    return {str(name): str(name) for name, spec in fields.items() if _get_type(spec) in _FEATURE_TYPES}
+    return {
+        name: name for name, spec in fields.items() if _is_name(name) and _get_type(spec) in _FEATURE_TYPES
+    }
+
+
+def _is_name(name: Any) -> bool:
+    # a broken name is reported where it was written, and not again as a feature's
+    try:
+        _NAME.validate_python(name)
+    except ValidationError:
+        return False
+    return True
 
 
 def _default_gates(data: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -49,7 +49,8 @@ def _usable_name(name: str) -> str:
     return name
 
 
-Name = Annotated[str, Key(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$"), AfterValidator(_usable_name)]
+_NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]{0,62}$"
+Name = Annotated[str, Key(pattern=_NAME_PATTERN), AfterValidator(_usable_name)]
 """A field's or feature's name: usable in an expression."""
 Expression = Annotated[str, Key(min_length=1, max_length=2000)]
 """Text of the feature language; its meaning is checked by everloop_features."""
@@ -95,7 +96,7 @@ class FieldSpec(Section):
 class Observation(Section):
     """What one data event holds."""
 
-    event_time: Annotated[str, Key(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
+    event_time: Annotated[str, Key(pattern=_NAME_PATTERN)]
     """The name, in the record, of the time when it happened (RFC 3339)."""
     fields: Annotated[dict[Name, FieldSpec], Key(min_length=1)]
     replay_sources: list[str] = []

@@ -72,8 +72,8 @@ def _refuse_syntax(document: Document, error: yaml.YAMLError) -> None:
 
 
 def _convert(node: yaml.Node, path: Path, document: Document) -> Any:
-    line = node.start_mark.line + 1
-    document.lines.setdefault(path, line)
+    # an alias is the node that it repeats: its own line is that of its key
+    line = document.lines.setdefault(path, node.start_mark.line + 1)
     if id(node) in document._seen:  # noqa: SLF001 (its own module's bookkeeping)
         document.refuse(line, path, "alias", "anchors and aliases are not read", "write the value out")
         return None
