@@ -10,7 +10,7 @@ from everloop_trainer.domain.matrix import categories_of, encode
 from everloop_trainer.domain.parameters import Parameters, UnknownParameterError, check, seed_of
 
 sys.path.insert(0, str(Path(__file__).parent))
-from trainer_data import vectors  # noqa: E402
+from trainer_data import vectors
 
 DECLARED = Parameters(trees=300, leaves=31, learning_rate=0.05, min_data_in_leaf=20)
 
@@ -36,9 +36,7 @@ def test_an_archive_without_a_model_is_refused_by_name():
         unpack_model(buffer.getvalue())
 
 
-@pytest.mark.parametrize(
-    ("rows", "expected"), [(0, []), (1, [0]), (3, [0, 1, 2]), (20, list(range(20)))]
-)
+@pytest.mark.parametrize(("rows", "expected"), [(0, []), (1, [0]), (3, [0, 1, 2]), (20, list(range(20)))])
 def test_few_rows_are_all_golden(rows, expected):
     assert golden_rows(rows) == expected
 
@@ -62,9 +60,7 @@ def test_the_matrix_equals_what_serving_encodes():
     ]
     encoder = encoding.Encoder(features)
     for i, row in enumerate(matrix.tolist()):
-        values = [
-            None if column.values[i] != column.values[i] else column.values[i] for column in columns
-        ]
+        values = [None if column.values[i] != column.values[i] else column.values[i] for column in columns]
         assert repr(list(encoder.row(values))) == repr(row)
 
 

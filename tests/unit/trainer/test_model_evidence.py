@@ -9,7 +9,7 @@ from everloop_trainer.domain.evaluation import MAXIMUM_SLICES, Contest, evaluate
 from everloop_trainer.domain.metrics import score, weighted_auc
 
 sys.path.insert(0, str(Path(__file__).parent))
-from trainer_data import HOUR, START  # noqa: E402
+from trainer_data import HOUR, START
 
 DAY = 24 * HOUR
 
@@ -85,7 +85,9 @@ def test_confidence_comes_from_days_not_from_rows():
 def test_the_same_seed_draws_the_same_days():
     """Evidence that changed from process to process could not be verified."""
     c = contest(skill=0.01)
-    first, second, other = (win_share("brier", c.truth, c.candidate, c.champion, days(), s) for s in (1, 1, 2))
+    first, second, other = (
+        win_share("brier", c.truth, c.candidate, c.champion, days(), s) for s in (1, 1, 2)
+    )
     assert first == second
     assert 0 < abs(first - other) < 0.2 or first in {0.0, 1.0}
 
@@ -106,7 +108,10 @@ def test_slices_show_where_a_model_is_worse_than_its_average():
     many = Column("dest", "category", [f"D{i % (MAXIMUM_SLICES + 1)}" for i in range(400)])
     number = Column("wind", "number", np.zeros(400))
     loss, _, auc = evaluate("binary", c, (airport, many, number), days(400, 40), 1)
-    assert [(s.feature, s.value, s.rows) for s in loss.slices] == [("origin", "EWR", 200), ("origin", "JFK", 200)]
+    assert [(s.feature, s.value, s.rows) for s in loss.slices] == [
+        ("origin", "EWR", 200),
+        ("origin", "JFK", 200),
+    ]
     assert loss.candidate == pytest.approx(np.mean([s.candidate for s in loss.slices]))
     assert auc.slices == []
 

@@ -10,7 +10,7 @@ from everloop_trainer.domain.digest import dataset_sha256
 from everloop_trainer.domain.split import split
 
 sys.path.insert(0, str(Path(__file__).parent))
-from trainer_data import HOUR, IDENTITY, START, dataset, labels, vectors  # noqa: E402
+from trainer_data import HOUR, IDENTITY, START, dataset, labels, vectors
 
 EVERYTHING = {0: 10**6, 1: 10**6, 2: 10**6}
 
@@ -66,7 +66,9 @@ def test_rows_older_than_the_window_are_left_out():
 def test_a_repeated_observation_id_gives_one_row():
     """Two sources that use the same id must not train on one label twice."""
     given = vectors(50)
-    doubled = dataclasses.replace(given, ids=["same" if i in {10, 20} else x for i, x in enumerate(given.ids)])
+    doubled = dataclasses.replace(
+        given, ids=["same" if i in {10, 20} else x for i, x in enumerate(given.ids)]
+    )
     told = dataclasses.replace(labels(50), ids=doubled.ids)
     assert assemble(IDENTITY, doubled, told, EVERYTHING, 0).ids.count("same") == 1
 
@@ -83,7 +85,9 @@ def by_the_book(made):
     import struct
 
     def text(value):
-        return b"\xff\xff\xff\xff" if value is None else struct.pack("<I", len(value.encode())) + value.encode()
+        return (
+            b"\xff\xff\xff\xff" if value is None else struct.pack("<I", len(value.encode())) + value.encode()
+        )
 
     header = {
         "columns": [["wind", "number"], ["wet", "boolean"], ["carrier", "category"]],
@@ -127,9 +131,7 @@ def test_any_change_of_content_changes_the_digest(change):
 
 def test_null_and_the_empty_text_differ():
     """Categories '' and null are different values; so are their digests."""
-    null, empty = (
-        dataset(3, columns=(Column("c", "category", ["a", value, "b"]),)) for value in (None, "")
-    )
+    null, empty = (dataset(3, columns=(Column("c", "category", ["a", value, "b"]),)) for value in (None, ""))
     assert dataset_sha256(null) != dataset_sha256(empty)
 
 
@@ -157,7 +159,9 @@ def test_test_rows_are_newer_than_all_that_trained():
 def test_outcomes_known_after_the_test_began_do_not_train():
     """A label that arrived during the test period was not there when that period was predicted."""
     made = dataset(1000)
-    assert len(split(made, 0.2, None, 100).train) == 791  # an hour before the test: 10 rows, one of them just in time
+    assert (
+        len(split(made, 0.2, None, 100).train) == 791
+    )  # an hour before the test: 10 rows, one of them just in time
 
 
 def test_history_loaded_at_once_is_split_by_the_labels_own_time():

@@ -41,20 +41,22 @@ def kind(now, policy=POLICY):
         pytest.param({}, None, id="too few rows"),
         pytest.param({"labels": 1000, "arrival": Arrival("a")}, ("new-data", "a"), id="enough rows"),
         pytest.param({"labels": 1000}, None, id="enough rows but no event to answer"),
+        pytest.param({"labels": 5000, "arrival": Arrival("a"), "active": True}, None, id="one run at a time"),
         pytest.param(
-            {"labels": 5000, "arrival": Arrival("a"), "active": True}, None, id="one run at a time"
+            {"labels": 1999, "arrival": Arrival("a"), "last": ran(labels=1000)},
+            None,
+            id="counts since the cut",
+        ),
+        pytest.param({"labels": 3000, "arrival": Arrival("a"), "last": ran(0.5)}, None, id="cooling down"),
+        pytest.param(
+            {"labels": 600, "drift": DriftSignal("d", "feature", 1), "last": ran()},
+            ("drift", "d"),
+            id="drift",
         ),
         pytest.param(
-            {"labels": 1999, "arrival": Arrival("a"), "last": ran(labels=1000)}, None, id="counts since the cut"
-        ),
-        pytest.param(
-            {"labels": 3000, "arrival": Arrival("a"), "last": ran(0.5)}, None, id="cooling down"
-        ),
-        pytest.param(
-            {"labels": 600, "drift": DriftSignal("d", "feature", 1), "last": ran()}, ("drift", "d"), id="drift"
-        ),
-        pytest.param(
-            {"labels": 600, "drift": DriftSignal("d", "loss", 1), "last": ran()}, ("performance", "d"), id="loss"
+            {"labels": 600, "drift": DriftSignal("d", "loss", 1), "last": ran()},
+            ("performance", "d"),
+            id="loss",
         ),
         pytest.param(
             {"labels": 600, "drift": DriftSignal("d", "loss", 1), "last": ran(labels=200)},
@@ -62,15 +64,21 @@ def kind(now, policy=POLICY):
             id="drift without new rows to learn from",
         ),
         pytest.param(
-            {"labels": 600, "drift": DriftSignal("d", "loss", 1), "last": ran(0.9)}, None, id="drift cools down"
+            {"labels": 600, "drift": DriftSignal("d", "loss", 1), "last": ran(0.9)},
+            None,
+            id="drift cools down",
         ),
         pytest.param(
             {"labels": 600, "arrival": Arrival("a"), "last": ran(30)}, ("schedule", "a"), id="an old model"
         ),
         pytest.param(
-            {"manual": ManualRequest("m", "asked"), "last": ran(0)}, ("manual", "m"), id="a person does not wait"
+            {"manual": ManualRequest("m", "asked"), "last": ran(0)},
+            ("manual", "m"),
+            id="a person does not wait",
         ),
-        pytest.param({"manual": ManualRequest("m", "asked"), "active": True}, None, id="a person waits for a run"),
+        pytest.param(
+            {"manual": ManualRequest("m", "asked"), "active": True}, None, id="a person waits for a run"
+        ),
         pytest.param(
             {"labels": 600, "pipeline_version": 2, "definition_event_id": "p", "last": ran(0)},
             ("changed-pipeline", "p"),
@@ -79,13 +87,17 @@ def kind(now, policy=POLICY):
         pytest.param(
             {"labels": 600, "definition_event_id": "p", "last": ran(0)}, None, id="the same pipeline again"
         ),
-        pytest.param({"labels": 600, "definition_event_id": "p"}, None, id="the first pipeline waits for data"),
+        pytest.param(
+            {"labels": 600, "definition_event_id": "p"}, None, id="the first pipeline waits for data"
+        ),
         pytest.param(
             {"labels": 2000, "arrival": Arrival("a"), "drift": DriftSignal("d", "feature", 1), "last": ran()},
             ("drift", "d"),
             id="of two causes the more specific",
         ),
-        pytest.param({"pipeline_time": None, "manual": ManualRequest("m", "x")}, None, id="no record, no run"),
+        pytest.param(
+            {"pipeline_time": None, "manual": ManualRequest("m", "x")}, None, id="no record, no run"
+        ),
     ],
 )
 def test_each_cause_starts_a_run_when_it_should_and_not_before(changes, expected):

@@ -15,13 +15,14 @@ from everloop_features import Compiled, compile  # noqa: A004 - the feature lang
 from everloop_schemas.pipeline import Pipeline, from_definition
 
 from everloop_trainer.adapters.boosting import LightGbm, LoadedModel
+from everloop_trainer.adapters.log_files import replayed
 from everloop_trainer.adapters.orphans import end_with_parent
 from everloop_trainer.adapters.segment_files import read_records, read_vectors
 from everloop_trainer.application.snapshot import snapshot
 from everloop_trainer.application.training import Fitted, Stopwatch, Training, train
 from everloop_trainer.domain.artifact import unpack_model
 from everloop_trainer.domain.dataset import Dataset
-from everloop_trainer.domain.job import Champion, Job, Outcome, Trained, Untrainable, UntrainableError
+from everloop_trainer.domain.job import Job, Outcome, Trained, Untrainable, UntrainableError
 
 Source = Callable[[Path, Job, Pipeline, Compiled], Dataset]
 
@@ -43,25 +44,25 @@ def _train(job: Job, root: Path) -> tuple[Trained, bytes]:
     pipeline = from_definition(job.definition)
     compiled = compile(pipeline)
     if isinstance(compiled, list):
-        raise UntrainableError(f"the pipeline's expressions are refused: {compiled[0]}", "Apply the pipeline again")
+        raise UntrainableError(
+            f"the pipeline's expressions are refused: {compiled[0]}", "Apply the pipeline again"
+        )
     with watch.step("assemble"):
         dataset = _dataset(job, root, pipeline, compiled)
-    champion = None if job.champion is None else _champion(job.champion)
+    champion = None if job.champion is None else _champion(root / "artifacts" / job.champion.artifact_sha256)
     return train(Training(job, pipeline, dataset, LightGbm(pipeline.label.type), champion, watch))
 
 
 def _dataset(job: Job, root: Path, pipeline: Pipeline, compiled: Compiled) -> Dataset:
     if job.log is not None:
-        from everloop_trainer.replay import replayed  # noqa: PLC0415 - only a verification needs it
-
-        return snapshot(job, pipeline, compiled, *replayed(job, root, pipeline, compiled))
+        return snapshot(job, pipeline, compiled, *replayed(root, job.log, job.cut, compiled))
     observations, labels = read_records(root, job.segments)
     features = list(zip(compiled.names, compiled.types, strict=True))
     return snapshot(job, pipeline, compiled, observations, labels, read_vectors(root, job.segments, features))
 
 
-def _champion(champion: Champion) -> Fitted:
-    manifest, model = unpack_model(Path(champion.file).read_bytes())
+def _champion(artifact: Path) -> Fitted:
+    manifest, model = unpack_model(artifact.read_bytes())
     features = json.loads(manifest)["features"]
     categories = {feature["name"]: feature["categories"] for feature in features if "categories" in feature}
     return Fitted(LoadedModel.from_text(model), categories)

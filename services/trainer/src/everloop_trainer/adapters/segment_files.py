@@ -26,7 +26,9 @@ _TIME = pa.timestamp("us", tz="UTC")
 _TYPES = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string()}
 
 
-def write_segment(path: Path, rows: Sequence[StagedRow], features: Sequence[Feature] | None) -> tuple[str, int]:
+def write_segment(
+    path: Path, rows: Sequence[StagedRow], features: Sequence[Feature] | None
+) -> tuple[str, int]:
     """Write rows (vectors where `features` names them, records otherwise); SHA-256 and bytes of the file.
 
     The file appears under its name after its bytes are on disk: a kill leaves a hidden temporary file at most.
@@ -87,7 +89,9 @@ def _table(rows: Sequence[StagedRow], features: Sequence[Feature] | None) -> Any
         "known_at": pa.array(known_ats, pa.int64()).cast(_TIME),
     }
     if features is None:
-        return pa.table({**columns, "label": pa.array(labels, pa.bool_()), "fields": pa.array(data, pa.string())})
+        return pa.table(
+            {**columns, "label": pa.array(labels, pa.bool_()), "fields": pa.array(data, pa.string())}
+        )
     values = zip(*data, strict=True)
     typed = {
         f"{_PREFIX}{name}": pa.array(column, _TYPES[kind])

@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-
 from everloop_schemas.events import DatasetRef, MetricEvidence, Value
 from everloop_schemas.pipeline import Pipeline
+from numpy.typing import NDArray
 
 from everloop_trainer.domain import artifact
 from everloop_trainer.domain.bootstrap import blocks
@@ -151,13 +150,16 @@ def _check_rows(training: Training) -> None:
 def _check_classes(training: Training, target: Floats) -> None:
     if training.task == "binary" and len(np.unique(target)) < 2:  # noqa: PLR2004 - two classes
         raise UntrainableError(
-            f"all {len(target)} training rows have the label {target[0]:g}" if len(target) else "no training rows",
+            f"all {len(target)} training rows have the label {target[0]:g}"
+            if len(target)
+            else "no training rows",
             "Check label.value, or wait until both outcomes have been seen",
         )
 
 
 def _split(training: Training) -> Split:
-    saw = None if training.job.champion_saw is None else microseconds(training.job.champion_saw)
+    champion = training.job.champion
+    saw = None if champion is None else microseconds(champion.last_event_time)
     settings = training.pipeline.training
     parts = split(training.dataset, settings.test_share, saw, settings.minimum_rows)
     if len(parts.train) == 0:
@@ -188,7 +190,9 @@ def _judge(training: Training, judged: Fitted, parts: Split) -> tuple[list[Metri
         prior=np.full(test.rows, prior),
     )
     by = blocks(test.event_time)
-    return evaluate(training.task, contest, test.columns + test.beside, by, training.seed), by.unit if by else "none"
+    return evaluate(
+        training.task, contest, test.columns + test.beside, by, training.seed
+    ), by.unit if by else "none"
 
 
 def _pack(training: Training, published: Fitted, sha256: str) -> bytes:

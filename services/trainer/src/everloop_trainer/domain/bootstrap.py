@@ -56,11 +56,13 @@ def win_share(
 
 def _draws(count: int, seed: int, resamples: int) -> Floats:
     """How often each block is drawn in each resample [resamples, count]. This generator's stream is frozen by numpy."""
-    picks = (np.random.RandomState(seed).random_sample((resamples, count)) * count).astype(np.int64)  # noqa: NPY002
+    picks = (np.random.RandomState(seed).random_sample((resamples, count)) * count).astype(np.int64)
     return np.stack([np.bincount(row, minlength=count) for row in picks]).astype(np.float64)
 
 
-def _loss_gain(name: str, truth: Floats, candidate: Floats, other: Floats, by: Blocks, draws: Floats) -> Floats:
+def _loss_gain(
+    name: str, truth: Floats, candidate: Floats, other: Floats, by: Blocks, draws: Floats
+) -> Floats:
     difference = row_losses(name, truth, other) - row_losses(name, truth, candidate)
     return draws @ np.bincount(by.of_row, weights=difference, minlength=by.count)
 

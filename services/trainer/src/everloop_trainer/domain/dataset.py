@@ -10,7 +10,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Column", "Columns", "Dataset", "FeatureType", "Identity", "Labels", "Vectors", "assemble", "from_values", "select"]
+__all__ = [
+    "Column",
+    "Columns",
+    "Dataset",
+    "FeatureType",
+    "Identity",
+    "Labels",
+    "Vectors",
+    "assemble",
+    "from_values",
+    "select",
+]
 
 FeatureType = Literal["number", "category", "boolean"]
 Ints = NDArray[np.int64]
@@ -167,7 +178,9 @@ def _ordered(identity: Identity, vectors: Vectors, labels: Labels, rows: Ints, j
     )
 
 
-def from_values(names: Sequence[str], types: Sequence[FeatureType], rows: Sequence[Sequence[object]]) -> Columns:
+def from_values(
+    names: Sequence[str], types: Sequence[FeatureType], rows: Sequence[Sequence[object]]
+) -> Columns:
     """Turn vectors as JSON values, row by row, into columns."""
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     return tuple(_column(n, t, values) for n, t, values in zip(names, types, columns, strict=True))

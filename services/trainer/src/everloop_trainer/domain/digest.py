@@ -16,9 +16,8 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
-
 from everloop_schemas import canonical
+from numpy.typing import NDArray
 
 from everloop_trainer.domain.dataset import Column, Dataset
 

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
 from everloop_schemas.events import MetricEvidence, SliceEvidence
+from numpy.typing import NDArray
 
 from everloop_trainer.domain.bootstrap import Blocks, win_share
 from everloop_trainer.domain.dataset import Columns

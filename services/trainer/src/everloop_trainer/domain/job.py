@@ -3,11 +3,19 @@
 from datetime import datetime
 from typing import Any, Literal
 
+from everloop_schemas.events import Cut, DatasetRef, MetricEvidence, Value
 from pydantic import BaseModel, ConfigDict
 
-from everloop_schemas.events import Cut, DatasetRef, MetricEvidence, Value
-
-__all__ = ["Champion", "Job", "LogFile", "Outcome", "SegmentFile", "Trained", "Untrainable", "UntrainableError"]
+__all__ = [
+    "Champion",
+    "Job",
+    "LogFile",
+    "Outcome",
+    "SegmentFile",
+    "Trained",
+    "Untrainable",
+    "UntrainableError",
+]
 
 
 class Spec(BaseModel):
@@ -28,17 +36,17 @@ class SegmentFile(Spec):
 
 
 class LogFile(Spec):
-    """A partition of the raw log, as read again from Kafka: a file of `<offset>\\t<JSON of the event>` lines."""
+    """A partition of the raw log, as read again from Kafka."""
 
     partition: int
     file: str
 
 
 class Champion(Spec):
-    """The version in service, where the candidate may be compared with it: the same pipeline version, its bytes at hand."""
+    """The version in service, where the candidate may be compared with it: it is of the same pipeline version."""
 
     model_version: int
-    file: str
+    artifact_sha256: str
     last_event_time: datetime
 
 
@@ -57,7 +65,6 @@ class Job(Spec):
     pipeline_time: datetime
     overrides: dict[str, Value] = {}
     champion: Champion | None = None
-    champion_saw: datetime | None = None
     segments: list[SegmentFile] = []
     log: list[LogFile] | None = None
 

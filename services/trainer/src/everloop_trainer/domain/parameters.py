@@ -51,7 +51,9 @@ def _checked(name: str, value: Value) -> int | float:
     low, high = _LIMITS[name]
     whole = name != "learning_rate"
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise UnknownParameterError(f"{name} must be {'a whole number' if whole else 'a number'}, not {value!r}")
+        raise UnknownParameterError(
+            f"{name} must be {'a whole number' if whole else 'a number'}, not {value!r}"
+        )
     if not low <= value <= high:
         raise UnknownParameterError(f"{name} must be from {low:g} to {high:g}, not {value!r}")
     return value

@@ -27,7 +27,9 @@ class Records:
     fields: list[str]
 
 
-def labels_of(records: Records, value: Callable[[Fields], float | None], read: Callable[[str], Fields]) -> Labels:
+def labels_of(
+    records: Records, value: Callable[[Fields], float | None], read: Callable[[str], Fields]
+) -> Labels:
     """The labels' values by the pipeline's expression; NaN where it gives null."""
     values = [value(read(text)) for text in records.fields]
     return Labels(

@@ -34,7 +34,9 @@ def split(dataset: Dataset, test_share: float, champion_saw: int | None, minimum
     after them where at least 200 rows remain; otherwise there is no comparison, and a gate that asks for one says so.
     """
     start = dataset.rows - max(1, round(dataset.rows * test_share))
-    unseen = 0 if champion_saw is None else int(np.searchsorted(dataset.event_time, champion_saw, side="right"))
+    unseen = (
+        0 if champion_saw is None else int(np.searchsorted(dataset.event_time, champion_saw, side="right"))
+    )
     comparable = champion_saw is not None and dataset.rows - unseen >= MINIMUM_COMPARED_ROWS
     if comparable:
         start = max(start, unseen)

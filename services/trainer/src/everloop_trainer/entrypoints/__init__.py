@@ -1,0 +1,1 @@
+"""Kafka, HTTP and the loops: translate, call, nothing else."""

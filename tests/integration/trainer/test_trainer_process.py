@@ -1,0 +1,236 @@
+"""The trainer as a process, on a real Kafka and a real Postgres."""
+
+import asyncio
+import hashlib
+import io
+import json
+import sys
+import tarfile
+from pathlib import Path
+
+import asyncpg
+import lightgbm
+import numpy as np
+import pytest
+from everloop.embedded import Kafka
+from everloop_features import Encoder
+from everloop_kernel import artifacts
+from everloop_schemas.events import ModelTrained, RunFailed, RunStarted
+
+sys.path.insert(0, str(Path(__file__).parent))
+from trainer_rig import Ears, Neighbours, World, pipeline_of, trainer  # noqa: E402
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    """A broker of this module alone: the trainer's topics and groups have fixed names."""
+    with Kafka(tmp_path_factory.mktemp("trainer-kafka"), port=0) as running:
+        yield running.bootstrap_servers
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("trainer")
+
+
+async def test_data_becomes_a_model_that_can_be_rebuilt(broker, postgres, home, unique):
+    """The loop's heart: rows in, one run, one model, its bytes on their topic, and an audit that agrees."""
+    world = World(pipeline_of(unique("flights")))
+    name = world.pipeline.pipeline
+    async with (
+        Neighbours(broker) as neighbours,
+        trainer(broker, postgres.dsn, home, segment_rows=700) as process,
+        Ears(broker, name) as ears,
+    ):
+        await neighbours.define(world)
+        world.grow(2000)
+        await neighbours.publish(world)
+        trained = await ears.wait_for(ModelTrained)
+        started = ears.of(RunStarted)[0]
+        assert started.trigger.kind == "new-data"
+        assert trained.run_id == started.run_id
+        assert trained.dataset.cut == started.cut
+        assert 1500 <= trained.dataset.rows <= 2000
+        assert trained.model_version == 1
+        loss = trained.metrics[0]
+        assert loss.name == "log_loss"
+        assert loss.candidate < loss.prior
+        assert loss.champion is None
+        assert {s.feature for s in loss.slices} == {"carrier", "origin"}
+        await check_artifact(neighbours.kafka, trained)
+        await check_pages(process, world, trained)
+        await check_experiment(process, neighbours, ears, world, trained)
+        await check_drift(neighbours, ears, world, trained)
+        await check_memory(process)
+        await check_segments(postgres, home, name)
+
+
+async def check_artifact(kafka, trained):
+    """Its bytes are on the topic, whole, and its golden predictions hold through serving's own encoder."""
+    data = await artifacts.fetch(kafka, trained.artifact.sha256)
+    assert len(data) == trained.artifact.bytes
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        manifest = json.load(tar.extractfile("manifest.json"))
+        booster = lightgbm.Booster(model_str=tar.extractfile("model.txt").read().decode())
+    assert manifest["dataset"] == trained.dataset.sha256
+    assert len(manifest["golden"]) == 20
+    rows = [Encoder(manifest["features"]).row(golden["values"]) for golden in manifest["golden"]]
+    assert booster.predict(np.array(rows)).tolist() == [golden["output"] for golden in manifest["golden"]]
+
+
+async def check_pages(process, world, trained):
+    """Runs, one observation with its vector and label, and the verification."""
+    name = world.pipeline.pipeline
+    runs = (await process.get(f"/v1/runs?pipeline={name}")).json()
+    assert [(run["state"], run["model_version"]) for run in runs] == [("trained", 1)]
+    assert (await process.get(f"/v1/runs/{trained.run_id}")).json()["trained"]["dataset"]["rows"] > 0
+    for seen in ("f0", "f1999"):  # in a segment, and among the rows that are staged
+        page = (await process.get(f"/v1/pipelines/{name}/observations/{seen}")).json()
+        assert page["observation"]["fields"]["origin"] == page["label"]["fields"]["origin"]
+        assert page["vector"]["offset"] == page["observation"]["offset"]
+        assert list(page["vector"]["values"]) == list(world.pipeline.features)
+    verified = (await process.post(f"/v1/pipelines/{name}/models/1/verify")).json()
+    assert verified["dataset"] == {
+        "recorded": trained.dataset.sha256,
+        "rebuilt": trained.dataset.sha256,
+        "equal": True,
+    }
+    assert verified["artifact"]["equal"] is True
+    assert (await process.get(f"/v1/pipelines/{name}/observations/nobody")).status_code == 404
+    assert (await process.post(f"/v1/pipelines/{name}/models/9/verify")).status_code == 404
+    assert (await process.post("/v1/pipelines/nothing/runs", {})).status_code == 404
+
+
+async def check_experiment(process, neighbours, ears, world, trained):
+    """A person's run with other parameters happens at once, is asked for once, and answers nothing else."""
+    await neighbours.deploy(trained)
+    name = world.pipeline.pipeline
+    asked = {"reason": "try", "parameters": {"trees": 1}}
+    answers = [
+        await process.post(f"/v1/pipelines/{name}/runs", asked, headers={"Idempotency-Key": "k"})
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    second = await ears.wait_for(ModelTrained, 2)
+    assert {answer.json()["run_id"] for answer in answers} == {second.run_id}
+    assert second.parameters["trees"] == 1
+    assert second.metrics[0].candidate > trained.metrics[0].candidate
+    refused = await process.post(f"/v1/pipelines/{name}/runs", {"parameters": {"tress": 1}})
+    assert refused.status_code == 422
+    assert "tress is no parameter" in refused.json()["detail"]
+
+
+async def check_drift(neighbours, ears, world, trained):
+    """Drift waits for rows to learn from; then one run, compared with the champion on rows new to both."""
+    await neighbours.drift(world)
+    await ears.listen(1.5)
+    assert len(ears.of(RunStarted)) == 2
+    world.grow(600)
+    await neighbours.publish(world, arrive=False)
+    third = await ears.wait_for(ModelTrained, 3)
+    assert third.trigger.kind == "drift"
+    assert third.trigger.event_id == "drift-1"
+    assert third.champion_version == trained.model_version
+    assert third.metrics[0].champion is not None
+    assert 0 <= third.metrics[0].better_than_champion_confidence <= 1
+    assert third.dataset.test_rows <= 600
+
+
+async def check_memory(process):
+    """The service idles: numbers are the business of its children."""
+    maps = Path(f"/proc/{process.pid}/maps").read_text()
+    assert [name for name in ("numpy", "pyarrow", "lightgbm", "pandas", "scipy") if f"/{name}/" in maps] == []
+
+
+async def check_segments(postgres, home, name):
+    """Every row is in one segment or staged, none twice, and every file is what was registered."""
+    connection = await asyncpg.connect(postgres.dsn, server_settings={"search_path": "trainer"})
+    rows = await connection.fetch("SELECT * FROM segments WHERE pipeline = $1 ORDER BY first_offset", name)
+    staged = await connection.fetchval(
+        "SELECT count(*) FROM staged WHERE pipeline = $1 AND kind = 'records'", name
+    )
+    await connection.close()
+    ends = {}
+    for row in rows:
+        pile = row["kind"], row["version"], row["partition"]
+        assert row["first_offset"] > ends.get(pile, -1)
+        ends[pile] = row["last_offset"]
+        data = (home / "trainer" / row["file"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == row["sha256"]
+    assert sum(row["rows"] for row in rows if row["kind"] == "records") + staged == 2 * 2600
+
+
+async def test_a_kill_in_the_middle_of_training_costs_time_and_nothing_else(
+    broker, postgres, home, unique
+):
+    """kill -9 must neither lose a run nor give two models for one trigger."""
+    world = World(pipeline_of(unique("killed"), trees=4000))
+    async with Neighbours(broker) as neighbours, Ears(broker, world.pipeline.pipeline) as ears:
+        async with trainer(broker, postgres.dsn, home) as process:
+            await neighbours.define(world)
+            world.grow(2000)
+            await neighbours.publish(world)
+            for _ in range(3):
+                await ears.wait_for(RunStarted)
+                await training_begun(home)
+                await process.kill()
+                await process.start()
+            trained = await ears.wait_for(ModelTrained)
+            run = (await process.get(f"/v1/runs/{trained.run_id}")).json()
+            assert run["attempts"] == 4
+            await ears.listen(3)
+        assert len(ears.of(RunStarted)) == len(ears.of(ModelTrained)) == 1
+        assert ears.of(RunFailed) == []
+        assert list((home / "trainer" / "jobs").iterdir()) == []
+
+
+async def training_begun(home):
+    """A job's directory is there, and its process has had a moment."""
+    while not list((home / "trainer" / "jobs").glob("*/job.json")):
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.5)
+
+
+async def test_a_run_that_cannot_work_says_why(broker, postgres, home, unique):
+    """Labels of one kind only: no model, a reason, what to do, and the next rows are tried again."""
+    world = World(pipeline_of(unique("alike"), rows=400))
+    world.grow(450)
+    for log in world.logs.values():
+        for i, record in enumerate(log):
+            if record.kind == "label":
+                log[i] = record.model_copy(update={"fields": {**record.fields, "delay": -1.0}})
+    async with (
+        Neighbours(broker) as neighbours,
+        trainer(broker, postgres.dsn, home),
+        Ears(broker, world.pipeline.pipeline) as ears,
+    ):
+        await neighbours.define(world)
+        await neighbours.publish(world)
+        failed = await ears.wait_for(RunFailed)
+        assert "rows have the label 0" in failed.reason
+        assert failed.mend
+        world.grow(400)
+        await neighbours.publish(world)
+        assert (await ears.wait_for(ModelTrained)).model_version == 1
+
+
+async def test_a_run_waits_until_its_vectors_are_there(broker, postgres, home, unique):
+    """A feature service that lags must not make the trainer train on half of its rows."""
+    world = World(pipeline_of(unique("lagging")))
+    world.grow(2000)
+    async with (
+        Neighbours(broker) as neighbours,
+        trainer(broker, postgres.dsn, home),
+        Ears(broker, world.pipeline.pipeline) as ears,
+    ):
+        await neighbours.define(world)
+        await neighbours.publish(world, vectors=False)
+        await ears.wait_for(RunStarted)
+        await neighbours.compute(world, 0, 0)
+        await ears.listen(1.5)
+        assert ears.of(ModelTrained) == []
+        await neighbours.compute(world, 1, 0)
+        trained = await ears.wait_for(ModelTrained)
+        assert trained.dataset.rows >= 1500
