@@ -1,11 +1,13 @@
 """How far the consumer groups are behind, to the record: transaction markers count nothing."""
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from everloop_kernel.kafka import admin_client, close_quietly, reading_consumer, retrying
 from everloop_kernel.settings import KafkaSettings
 from everloop_schemas.topics import GROUPS, TOPICS, TopicSpec
 
@@ -16,36 +18,51 @@ Offsets = Mapping[TopicPartition, int]
 _MARKERS = 64
 """A gap of at most this many offsets may be markers alone, so it is read and counted."""
 _READ_MILLISECONDS = 200
+_RETRIED_SECONDS = 10.0
 
 
 async def lag_by_group(kafka: KafkaSettings, groups: Iterable[str] = GROUPS) -> dict[str, int]:
     """Records that each group has yet to handle, over all its partitions."""
     async with _clients(kafka) as (admin, consumer):
         existing = await _partitions(admin)
-        begun = {group: await _next_offsets(admin, consumer, group, existing) for group in groups}
-        ends = await consumer.end_offsets(list({at for offsets in begun.values() for at in offsets}))
+        begun = {group: await _committed(admin, group, existing) for group in groups}
+        new = {group: _unread(group, existing - offsets.keys()) for group, offsets in begun.items()}
+        first = await _offsets(consumer.beginning_offsets, new.values())
+        for group, offsets in begun.items():
+            offsets.update({at: first[at] for at in new[group]})
+        ends = await _offsets(consumer.end_offsets, begun.values())
         return {group: await _behind(consumer, offsets, ends) for group, offsets in begun.items()}
 
 
-async def _partitions(admin: AIOKafkaAdminClient) -> list[TopicPartition]:
+async def _partitions(admin: AIOKafkaAdminClient) -> set[TopicPartition]:
     topics = await admin.describe_topics()
-    return [
-        TopicPartition(topic["topic"], partition["partition"])
-        for topic in topics
-        for partition in topic["partitions"]
-    ]
+    return {
+        TopicPartition(topic["topic"], part["partition"]) for topic in topics for part in topic["partitions"]
+    }
 
 
-async def _next_offsets(
-    admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, group: str, existing: Iterable[TopicPartition]
+async def _committed(
+    admin: AIOKafkaAdminClient, group: str, existing: Collection[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    """Where the group goes on: what it committed, else the beginning of what it is there to read."""
-    known = set(existing)
-    committed = await admin.list_consumer_group_offsets(group)
-    offsets = {at: entry.offset for at, entry in committed.items() if entry.offset >= 0 and at in known}
+    # the coordinator of a new cluster is not there at once
+    found: Mapping[TopicPartition, Any] = await retrying(_RETRIED_SECONDS)(
+        admin.list_consumer_group_offsets, group
+    )
+    return {at: entry.offset for at, entry in found.items() if entry.offset >= 0 and at in existing}
+
+
+def _unread(group: str, uncommitted: Iterable[TopicPartition]) -> set[TopicPartition]:
+    """Partitions that the group is there to read and has not begun: it begins at their beginning."""
     patterns = [re.compile(spec.pattern) for spec in _read_by(group)]
-    new = [at for at in known - offsets.keys() if any(pattern.match(at.topic) for pattern in patterns)]
-    return {**offsets, **(await consumer.beginning_offsets(new) if new else {})}
+    return {at for at in uncommitted if any(pattern.match(at.topic) for pattern in patterns)}
+
+
+async def _offsets(
+    ask: Callable[[list[TopicPartition]], Awaitable[Offsets]], groups: Iterable[Iterable[TopicPartition]]
+) -> Offsets:
+    """One request for the partitions of all groups: each one may wait for metadata."""
+    wanted = list({at for partitions in groups for at in partitions})
+    return await ask(wanted) if wanted else {}
 
 
 def _read_by(group: str) -> list[TopicSpec]:
@@ -65,7 +82,8 @@ async def _behind(consumer: AIOKafkaConsumer, begun: Offsets, ends: Offsets) -> 
     gaps = {at: max(0, ends[at] - offset) for at, offset in begun.items()}
     small = {at: begun[at] for at, gap in gaps.items() if 0 < gap <= _MARKERS}
     certain = sum(gap for at, gap in gaps.items() if at not in small)
-    return certain + (await _count(consumer, small, ends) if small else 0)
+    uncertain = await _count(consumer, small, ends) if small else 0
+    return int(certain) + uncertain
 
 
 async def _count(consumer: AIOKafkaConsumer, starts: Offsets, ends: Offsets) -> int:
@@ -77,23 +95,21 @@ async def _count(consumer: AIOKafkaConsumer, starts: Offsets, ends: Offsets) -> 
     while left:
         pages = await consumer.getmany(*left, timeout_ms=_READ_MILLISECONDS)
         count += sum(record.offset < ends[at] for at, page in pages.items() for record in page)
-        positions = {at: await consumer.position(at) for at in left}
+        positions: dict[TopicPartition, int] = {at: await consumer.position(at) for at in left}
         done = {at for at, position in positions.items() if position >= ends[at]}
         if not pages and not done:  # an open transaction hides the rest, which is not handled either
-            return count + sum(int(ends[at] - position) for at, position in positions.items())
+            return count + sum([ends[at] - position for at, position in positions.items()])
         left -= done
     return count
 
 
 @asynccontextmanager
 async def _clients(kafka: KafkaSettings) -> AsyncIterator[tuple[AIOKafkaAdminClient, AIOKafkaConsumer]]:
-    options = kafka.client_options()
-    admin = AIOKafkaAdminClient(**options)
-    consumer = AIOKafkaConsumer(**options, isolation_level="read_committed", fetch_max_wait_ms=50)
+    admin, consumer = admin_client(kafka), reading_consumer(kafka, fetch_max_wait_ms=50)
     try:
         await admin.start()
         await consumer.start()
         yield admin, consumer
     finally:
-        await consumer.stop()
-        await admin.close()
+        await close_quietly(consumer)
+        await close_quietly(admin)

@@ -117,8 +117,8 @@ def follow(spans: Sequence[Span], trace_id: str) -> list[Span]:
     """All spans of a trace, of the traces that its links lead back to, and of those that link to it.
 
     Going back is transitive: a prediction's span links to the swap that loaded its model, and that one's
-    trace to the run and its data. Going on is one step, to what consumed the trace's own events: further, every
-    trace that once shared a batch would belong to it.
+    trace to the run and its data. Going on is one step, to what consumed the trace's own events: further,
+    every trace that once shared a batch would belong to it.
     """
     traces = _by_trace(spans)
     reached, waiting = set(), {trace_id}
