@@ -62,5 +62,8 @@ async def bounds(consumer: AIOKafkaConsumer, partition: TopicPartition) -> tuple
 
 async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
     """Every partition of an existing topic; none for one that does not exist."""
-    await consumer.topics()
+    # `consumer.topics()` fills metadata of its own: the client's own follows up to 3 s later
+    client = consumer._client  # noqa: SLF001
+    client.add_topic(topic)
+    await client.force_metadata_update()
     return [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
