@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from everloop_kernel.recorder import OutboxRelay, Recorder, migrate, open_pool, transaction
-from everloop_kernel.service import main, serve
+from everloop_kernel.service import Component, main, serve
 from everloop_kernel.settings import KafkaSettings, PlatformSettings, PostgresSettings
 
 from everloop_registry.adapters.artifacts import KafkaArtifacts
@@ -39,7 +39,7 @@ async def run() -> int:
             yield PostgresWork(work)
 
     api = Api(begin, office, KafkaTopics(kafka), {key.key_id: key.public_bytes.hex()})
-    components = [
+    components: list[Component] = [
         Recorder(SERVICE, kafka, pool, platform, [subscription(office, PostgresWork)]),
         OutboxRelay(SERVICE, kafka, pool),
     ]

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from everloop_kernel.artifacts import ArtifactCorrupt, ArtifactMissing, fetch
+from everloop_kernel.admin import missing_topics
+from everloop_kernel.artifacts import TOPIC, ArtifactCorrupt, ArtifactMissing, fetch
 from everloop_kernel.settings import KafkaSettings
 from everloop_schemas.events import ArtifactRef
 
@@ -20,7 +21,11 @@ class KafkaArtifacts:
         """Fetch the bytes; None when they match the SHA-256 and the length that were announced."""
         try:
             data = await fetch(self.kafka, artifact.sha256, self.timeout_seconds)
-        except (ArtifactMissing, ArtifactCorrupt) as error:
+        except ArtifactMissing as error:
+            # an unreachable broker looks the same: that must raise and be tried again, not reject a model
+            await missing_topics(self.kafka, [TOPIC])
+            return str(error)
+        except ArtifactCorrupt as error:
             return str(error)
         if len(data) != artifact.bytes:
             return f"{len(data)} bytes were found where {artifact.bytes} were announced"

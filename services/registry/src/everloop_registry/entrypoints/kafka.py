@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from everloop_kernel import telemetry
 from everloop_kernel.errors import PermanentError
 from everloop_kernel.recorder import Message, Subscription, Transaction
 from everloop_schemas.cloudevents import decode
@@ -37,7 +38,9 @@ async def _handle(
             transaction.reject(message, event.code, event.reason)
             continue
         try:
-            await _act(event, work, office)
+            # each event goes on in its producer's trace, also when several came in one batch
+            with telemetry.span(f"judge {message.topic}", parent=telemetry.extract(message.headers)):
+                await _act(event, work, office)
         except PermanentError as error:
             transaction.reject(message, error.reason_code, error.message)
 
