@@ -1,0 +1,34 @@
+"""`python -m everloop_ingest`: the worker and the HTTP edge in one process."""
+
+from everloop_kernel.service import Component, main, serve
+from everloop_kernel.settings import KafkaSettings, PlatformSettings
+
+from everloop_ingest.adapters.inbound import InboundPublisher
+from everloop_ingest.adapters.pipelines import Pipelines
+from everloop_ingest.application import names
+from everloop_ingest.entrypoints.body import Budget
+from everloop_ingest.entrypoints.http import Edge, routes
+from everloop_ingest.entrypoints.worker import worker
+from everloop_ingest.settings import IngestSettings
+
+
+async def run() -> int:
+    """Wire and serve."""
+    settings, platform, kafka = IngestSettings(), PlatformSettings(), KafkaSettings()
+    pipelines = Pipelines(kafka)
+    publisher = InboundPublisher(kafka, platform)
+    processor = worker(kafka, platform, pipelines.wait_for, pipelines.get)
+    pipelines.on_new(lambda pipeline: processor.reopen(f"{names.INBOUND}.{pipeline}"))
+    edge = Edge(
+        get=pipelines.get,
+        knows_all=pipelines.table.caught_up.is_set,
+        publish=publisher.publish,
+        max_body_bytes=settings.max_body_bytes,
+        budget=Budget(settings.max_bodies_bytes),
+    )
+    components: list[Component] = [pipelines.table, publisher, processor]
+    return await serve("ingest", components, platform=platform, http=settings, routes=routes(edge))
+
+
+if __name__ == "__main__":
+    main(run)
