@@ -31,7 +31,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def permanent(error: BaseException) -> PermanentError | None:
-    """The error as the message's own fault, if it is: a handler said so, or Postgres cannot store a value of it.
+    """The error as the message's own fault, if it is: a handler said so, or Postgres cannot store it.
 
     A NUL in a text or a number out of range would otherwise stop the service at each start.
     """

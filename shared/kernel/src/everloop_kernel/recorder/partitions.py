@@ -5,6 +5,7 @@ at each rebalance, and every write compares it: a member that was stopped and lo
 (`Fenced`).
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from aiokafka import TopicPartition
 from tenacity import RetryCallState, retry_if_exception
 
 from everloop_kernel import telemetry
-from everloop_kernel.dead_letters import DeadLetterLimit
+from everloop_kernel.dead_letters import DeadLetter, DeadLetterLimit
 from everloop_kernel.errors import PermanentError
 from everloop_kernel.kafka import retrying
 from everloop_kernel.metrics import (
@@ -30,6 +31,8 @@ from everloop_kernel.recorder.transaction import Transaction
 from everloop_kernel.settings import PlatformSettings
 
 __all__ = ["Partitions"]
+
+_log = logging.getLogger(__name__)
 
 Seek = Callable[[TopicPartition, int], None]
 
@@ -145,10 +148,18 @@ class Partitions:
                 self._limit.check(len(messages), work.dead_letters)
                 await work.flush()
         self._known[partition] = following
-        self._count(partition, len(messages), work)
+        self._count(partition, len(messages), work.dead_letters)
 
-    def _count(self, partition: TopicPartition, records: int, work: Transaction) -> None:
+    def _count(self, partition: TopicPartition, records: int, dead: Sequence[DeadLetter]) -> None:
+        self._limit.count(records, dead)
         BATCH_RECORDS.labels(self._group).observe(records)
         HANDLED_RECORDS.labels(self._group, partition.topic).inc(records)
-        for letter in work.dead_letters:
+        for letter in dead:
             REJECTED_RECORDS.labels(self._group, partition.topic, letter.reason_code).inc()
+        if dead:
+            first = dead[0]
+            _log.warning(
+                "%s set %d of %d records of %s-%d aside; the first, at %d: %s (%s)",
+                *(self._group, len(dead), records, partition.topic, partition.partition),
+                *(first.record.offset, first.reason, first.reason_code),
+            )

@@ -1,6 +1,5 @@
 """One Postgres transaction: a service's state and the events it decides, together or not at all."""
 
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,8 +15,6 @@ from everloop_kernel.recorder.message import Message
 from everloop_kernel.recorder.outbox import Entry
 
 __all__ = ["Transaction", "transaction"]
-
-_log = logging.getLogger(__name__)
 
 
 class Transaction:
@@ -79,15 +76,6 @@ class Transaction:
         found = letter.output(self._group)
         self._dead.append(letter)
         self.emit_raw(found.topic, found.key, found.value, found.headers, found.partition)
-        _log.warning(
-            "%s sets %s-%d at %d aside: %s (%s)",
-            self._group,
-            message.topic,
-            message.partition,
-            message.offset,
-            reason,
-            code,
-        )
 
     async def flush(self) -> None:
         """Write the events; the transaction's last statement, since it takes the outbox's lock."""
