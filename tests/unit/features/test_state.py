@@ -242,7 +242,7 @@ def test_the_bytes_are_the_documented_ones() -> None:
         overlay.observe("r", {"shop": "é", "size": size}, START + seconds * 1_000_000, START)
     pane = START // 1_000_000
     assert [(key, msgspec.msgpack.decode(value)) for key, value in overlay.changes()] == [
-        (b"v3\x1fclock", [1, START + 5_000_000, START]),
+        (b"v3\x1fclock", [1, START + 5_000_000, START, 0]),
         (
             b"v3\x1fobservations\x1fshop\x1f" + msgspec.msgpack.encode(["é"]),
             [1, [pane, 1, 4], [1, 1, 1], [pane // 2, 2], [1, 1], [2.5, 4.0]],

@@ -32,7 +32,13 @@ class Overlay:
         self.pending = Pending()
         self.event_clock_us = base.event_clock_us
         self.known_clock_us = base.known_clock_us
+        self.position = base.position
         self._next_sweep_us = self._sweep_after(self.event_clock_us)
+
+    @property
+    def clock(self) -> tuple[int, int, int]:
+        """Highest event time and `known_at` seen (µs), and the log offset up to which records are in here."""
+        return self.event_clock_us, self.known_clock_us, self.position
 
     def find(self, index: int, key: Key) -> Group | None:
         """The group of a key, to be read only."""
@@ -82,11 +88,8 @@ class Overlay:
             changed.append((prefix + block_key(self._base.next_block), self.pending.pack()))
         gone = self._base.expired_blocks(self.known_clock_us)
         changed.extend((prefix + block_key(number), None) for number in gone)
-        if (self.event_clock_us, self.known_clock_us) != (
-            self._base.event_clock_us,
-            self._base.known_clock_us,
-        ):
-            changed.append((prefix + CLOCK, pack([self.event_clock_us, self.known_clock_us])))
+        if self.clock != self._base.clock:
+            changed.append((prefix + CLOCK, pack(self.clock)))
         return sorted(changed, key=lambda change: change[0])
 
     def _group_changes(self) -> Iterator[tuple[bytes, bytes | None]]:

@@ -5,6 +5,7 @@ Keys are `v<version> 0x1f <kind> 0x1f …`, so that two versions of a pipeline s
 * `v3 0x1f observations|labels 0x1f <by names, joined by a comma> 0x1f <MessagePack array of the by values>`
 * `v3 0x1f pending 0x1f <block number, 8 bytes, big endian>`
 * `v3 0x1f clock`
+* `v3 0x1f definition`: the pipeline's definition as JSON, written first, so that a version outlives the next
 
 Values are MessagePack arrays whose first item is the format's number, 1.
 """
@@ -20,9 +21,11 @@ from everloop_features.nodes import Group, Key
 
 __all__ = [
     "CLOCK",
+    "DEFINITION",
     "PENDING",
     "StateFormatError",
     "block_key",
+    "definition_key",
     "group_prefix",
     "pack",
     "pack_group",
@@ -36,6 +39,7 @@ __all__ = [
 
 SEPARATOR = b"\x1f"
 CLOCK = b"clock"
+DEFINITION = b"definition"
 PENDING = b"pending"
 FORMAT = 1
 
@@ -51,6 +55,11 @@ def version_of(key: bytes) -> int | None:
     """The pipeline version a state topic's key belongs to; None if it is not such a key."""
     head = key.split(SEPARATOR, 1)[0]
     return int(head[1:]) if head[:1] == b"v" and head[1:].isdigit() else None
+
+
+def definition_key(version: int) -> bytes:
+    """The whole key under which a version's definition lies."""
+    return f"v{version}".encode() + SEPARATOR + DEFINITION
 
 
 def split_key(key: bytes) -> tuple[bytes, bytes]:

@@ -33,6 +33,7 @@ def derive(
     vector, stateful = compiled.vector, compiled.needs_state
     for offset, record in records:
         event_time_us = microseconds(record.event_time)
+        overlay.position = offset + 1
         if record.kind == "observation":
             values = vector(record.fields, event_time_us, overlay)
             yield Vector(offset, record.id, record.event_time, record.known_at, values)

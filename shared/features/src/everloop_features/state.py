@@ -6,6 +6,7 @@ from everloop_features.nodes import Group, Key
 from everloop_features.overlay import Overlay
 from everloop_features.packing import (
     CLOCK,
+    DEFINITION,
     PENDING,
     SEPARATOR,
     StateFormatError,
@@ -51,7 +52,13 @@ class State:
         self.blocks: dict[int, Block] = {}
         self.next_block = 0
         self.event_clock_us = self.known_clock_us = LONG_AGO_US
+        self.position = 0
         self._by_prefix = {group_prefix(layout): layout for layout in compiled.layouts}
+
+    @property
+    def clock(self) -> tuple[int, int, int]:
+        """Highest event time and `known_at` seen (µs), and the log offset up to which records are in here."""
+        return self.event_clock_us, self.known_clock_us, self.position
 
     def find(self, index: int, key: Key) -> Group | None:
         """The group of a key, to be read only."""
@@ -69,7 +76,7 @@ class State:
                     mine.pop(key, None)
                 else:
                     mine[key] = group
-        self.event_clock_us, self.known_clock_us = overlay.event_clock_us, overlay.known_clock_us
+        self.event_clock_us, self.known_clock_us, self.position = overlay.clock
         gone = self.expired_blocks(self.known_clock_us)
         if overlay.pending:
             self._add_block(self.next_block, overlay.pending)
@@ -101,6 +108,8 @@ class State:
             self._load_clock(value)
         elif kind == PENDING:
             self._load_block(int.from_bytes(rest, "big"), value)
+        elif kind == DEFINITION:
+            return
         elif layout is None:
             raise StateFormatError(f"{kind!r} is no part of this pipeline version's state")
         elif value is None:
@@ -109,8 +118,8 @@ class State:
             self.tables[layout.index][unpack_key(rest)] = unpack_group(value, layout)
 
     def _load_clock(self, value: bytes | None) -> None:
-        clocks: list[Any] = [LONG_AGO_US, LONG_AGO_US] if value is None else unpack_formatted(value)
-        self.event_clock_us, self.known_clock_us = clocks
+        clock: list[Any] = [LONG_AGO_US, LONG_AGO_US, 0] if value is None else unpack_formatted(value)
+        self.event_clock_us, self.known_clock_us, self.position = clock
 
     def _load_block(self, number: int, value: bytes | None) -> None:
         if value is not None:
