@@ -12,7 +12,7 @@ import flights_data
 import typer
 from demo import Demo, Plan
 from everloop.otlp import SpanSink
-from everloop.stack import Stack
+from everloop.stack import Ports, Stack
 from rich.console import Console
 
 HERE = Path(__file__).parent
@@ -48,7 +48,10 @@ def main(
     )
     keep = data_dir or Path(tempfile.mkdtemp(prefix="everloop-demo-"))
     began = time.monotonic()
-    with SpanSink() as sink, Stack(keep, env={"EVERLOOP_OTLP_ENDPOINT": sink.endpoint}) as stack:
+    with (
+        SpanSink() as sink,
+        Stack(keep, ports=Ports.free(), env={"EVERLOOP_OTLP_ENDPOINT": sink.endpoint}) as stack,
+    ):
         demo = Demo(plan, stack=stack, sink=sink, console=console, began=began)
         result, shortcomings = asyncio.run(demo.run())
     report.write_text(json.dumps(result, indent=2) + "\n")

@@ -30,8 +30,8 @@ _KEEP_PREDICTIONS: Final = """
                              predicted_at, output, trace_id, label)
     SELECT $1, p.*, labels.value
     FROM unnest($2::text[], $3::int[], $4::text[], $5::int[], $6::date[], $7::timestamptz[],
-                $8::timestamptz[], $9::float8[], $10::text[]) AS p (id, model_version, arm, pipeline_version, day, event_time,
-                                                 predicted_at, output, trace_id)
+                $8::timestamptz[], $9::float8[], $10::text[])
+         AS p (id, model_version, arm, pipeline_version, day, event_time, predicted_at, output, trace_id)
     LEFT JOIN labels ON labels.pipeline = $1 AND labels.id = p.id
     ON CONFLICT DO NOTHING
     RETURNING label IS NOT NULL AS joined
@@ -69,10 +69,8 @@ class PostgresWork:
     async def add_predictions(self, pipeline: str, rows: Sequence[PredictionRow]) -> int:
         """Keep answers, join those whose label is known; returns how many were joined."""
         await self._lock_join(pipeline)
-        columns = zip(*((getattr(row, name) for name in _PREDICTION_COLUMNS) for row in rows), strict=True)
-        kept = await self._connection.fetch(
-            _KEEP_PREDICTIONS, pipeline, *(list(column) for column in columns)
-        )
+        columns = ([getattr(row, name) for row in rows] for name in _PREDICTION_COLUMNS)
+        kept = await self._connection.fetch(_KEEP_PREDICTIONS, pipeline, *columns)
         return sum(row["joined"] for row in kept)
 
     async def add_labels(self, pipeline: str, rows: Sequence[LabelRow]) -> int:
