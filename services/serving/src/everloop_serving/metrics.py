@@ -1,7 +1,7 @@
 """Every metric of serving, with its kind and meaning.
 
-The hot path adds to plain numbers; a collector reads them when Prometheus asks. That costs 0.3 µs an answer where
-prometheus_client's own objects, with a lock each, cost ten times as much.
+The hot path adds to plain numbers; a collector reads them when Prometheus asks. That costs 0.3 µs an answer
+where prometheus_client's own objects, with a lock each, cost ten times as much.
 """
 
 from bisect import bisect_left

@@ -24,7 +24,7 @@ class ArtifactSource:
         self._cache = cache
 
     async def fetch(self, artifact: ArtifactRef) -> bytes:
-        """The bytes; ModelRefused when what is published is not what the digest names, NotNow when nothing is."""
+        """The bytes; ModelRefused when they are not what the digest names, NotNow when they cannot be had."""
         data = await asyncio.to_thread(self._cache.get, artifact.sha256)
         if data is not None:
             return data

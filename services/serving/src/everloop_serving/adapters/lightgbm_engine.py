@@ -1,7 +1,7 @@
 """LightGBM's C library through ctypes, without its Python package (32 MB of memory instead of 165).
 
-Predictions are bit-identical with `Booster.predict`. A `Booster` here may be shared; a `RowPredictor` owns its
-buffers and its FastConfig and belongs to one thread.
+Predictions are bit-identical with `Booster.predict`. A `Booster` here may be shared; a `RowPredictor` owns
+its buffers and its FastConfig and belongs to one thread.
 """
 
 import ctypes
@@ -99,9 +99,9 @@ class RowPredictor:
         self._call = _library_holding_the_lock().LGBM_BoosterPredictForMatSingleRowFast
         self._arguments = (config, self._row, ctypes.byref(self._written), ctypes.byref(self._output))
 
-    def predict(self, row: Sequence[float]) -> float:
+    def predict(self, row: list[float]) -> float:
         """The output of one row of the model's width."""
-        self._row[:] = row  # type: ignore[assignment]  # ctypes takes any sequence and checks its length
+        self._row[:] = row  # type: ignore[assignment]  # ctypes converts each, and checks their number
         if self._call(*self._arguments):
             _check(-1)
         return self._output.value

@@ -1,7 +1,8 @@
-"""Feature state in memory, followed from its compacted topic: one table per pipeline version that is deployed."""
+"""Feature state in memory, followed from its compacted topic: a table per pipeline version deployed."""
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 
 from everloop_features import Compiled, State, StateFormatError, StateReader
@@ -24,6 +25,7 @@ class _FollowedState:
     def __init__(self, kafka: KafkaSettings, pipeline: str, version: int, compiled: Compiled) -> None:
         self._state: State = compiled.new_state(version)
         self._damaged = 0
+        self.opened = time.monotonic()
         self.task: asyncio.Task[None] | None = None
         self.table: Table | None = None
         if compiled.needs_state:
@@ -48,7 +50,11 @@ class _FollowedState:
         except (StateFormatError, ValueError) as error:
             self._damaged += 1
             if self._damaged == 1:
-                _log.error("state on %s cannot be read and is left out: %s", topic, error)  # noqa: TRY400  (no traceback)
+                _log.error("state on %s cannot be read and is left out: %s", topic, error)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.table is None or self.table.caught_up.is_set()
 
     async def caught_up(self, seconds: float) -> bool:
         """Whether all state that there is has been read, after `seconds` at most."""
@@ -67,13 +73,16 @@ class _FollowedState:
 
 
 class OnlineStates:
-    """The states of all deployed pipeline versions."""
+    """The states of all deployed pipeline versions; a component."""
+
+    name = "feature-state"
 
     def __init__(self, kafka: KafkaSettings, *, wait_seconds: float) -> None:
         self._kafka = kafka
         self._wait_seconds = wait_seconds
         self._states: dict[Key, _FollowedState] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
 
     async def open(self, pipeline: str, version: int, compiled: Compiled, *, wait: bool) -> _FollowedState:
         """The state, read to its end where that is possible in time."""
@@ -100,6 +109,21 @@ class OnlineStates:
         ages = {key: state.age_seconds() for key, state in self._states.items()}
         return {key: age for key, age in ages.items() if age is not None}
 
-    async def close(self) -> None:
-        """Stop following everything."""
+    async def run(self) -> None:
+        """Follow until `stop`."""
+        await self._stopping.wait()
         await asyncio.gather(*self._closing, *(state.close() for state in self._states.values()))
+
+    def stop(self) -> None:
+        """Stop following everything."""
+        self._stopping.set()
+
+    def not_ready(self) -> str | None:
+        """Ready when all state is read, or could not be read in time: then answers go without it."""
+        oldest = time.monotonic() - self._wait_seconds
+        reading = [
+            f"{pipeline} v{version}"
+            for (pipeline, version), state in self._states.items()
+            if not state.is_complete and state.opened > oldest
+        ]
+        return f"reading the feature state of {', '.join(reading)}" if reading else None

@@ -1,7 +1,7 @@
 """The process that meets a model first: it checks the text, loads it and answers rows, under limits.
 
-Reads one line of JSON (`Task`) and then the model's text from standard input; writes one line of JSON (`Verdict`).
-Floats travel as hexadecimal text: no bit is lost. Whatever kills this process kills no serving.
+Reads one line of JSON (`Task`) and then the model's text from standard input; writes one line of JSON
+(`Verdict`). Floats travel as hexadecimal text: no bit is lost. Whatever kills this process kills no serving.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The disk queue of events: segments of frames, each with its length and checksum.
 
-A frame is 4 bytes length, 4 bytes CRC-32 (both little-endian) and a MessagePack array. A process writes only segments
-of its own; a segment that ends within a frame (the machine lost power) is read up to there.
+A frame is 4 bytes length, 4 bytes CRC-32 (both little-endian) and a MessagePack array. A process writes only
+segments of its own; a segment that ends within a frame (the machine lost power) is read up to there.
 """
 
 import logging
@@ -71,7 +71,7 @@ class DiskSpool:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            _log.error("the spool %s cannot be written: %s", segment.path, error.strerror)  # noqa: TRY400  (no traceback)
+            _log.error("the spool %s cannot be written: %s", segment.path, error.strerror)
             self._cut(segment)
             return False
         segment.size += len(data)

@@ -64,7 +64,7 @@ class Sandbox(Protocol):
 class RowPredictor(Protocol):
     """Answers one encoded row at a time, on one thread."""
 
-    def predict(self, row: Sequence[float]) -> float:
+    def predict(self, row: list[float]) -> float:
         """The output for one row."""
         ...
 

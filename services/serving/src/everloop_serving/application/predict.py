@@ -3,10 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from everloop_kernel import telemetry
 from everloop_kernel.stream_writer import Output
 from everloop_schemas.events import Value
+from opentelemetry.trace import Link, Span, SpanKind
 
 from everloop_serving.application.models import Choice
 from everloop_serving.application.prediction_events import EventWriter
@@ -17,6 +20,7 @@ __all__ = ["Answer", "Predictions"]
 
 SLICE_ROWS = 64
 """Rows answered before other requests get their turn: about three milliseconds."""
+_TRACEPARENT_LENGTH = 55
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +41,27 @@ class Predictions:
         self._publish = publish
         self._metrics = metrics
 
-    def answer(self, choice: Choice, rows: Sequence[Row], traceparent: str | None) -> Answer:
-        """Answer a few rows at once; `started` is monotonic seconds."""
+    def answer(self, choice: Choice, rows: Sequence[Row], traceparent: bytes | None) -> Answer:
+        """Answer a few rows at once; `traceparent` is the caller's."""
         started = time.perf_counter()
         answer = Answer(choice, [], [], [])
-        self._extend(answer, rows, started, traceparent)
+        if telemetry.enabled():
+            with _span(choice, traceparent):
+                self._extend(answer, rows, started, telemetry.traceparent())
+        else:
+            self._extend(answer, rows, started, _passed_on(traceparent))
         self._count(answer, started)
         return answer
 
-    async def answer_many(self, choice: Choice, rows: Sequence[Row], traceparent: str | None) -> Answer:
+    async def answer_many(self, choice: Choice, rows: Sequence[Row], traceparent: bytes | None) -> Answer:
         """Answer many rows in slices, so that a large request does not hold up the small ones."""
         started = time.perf_counter()
         answer = Answer(choice, [], [], [])
-        for first in range(0, len(rows), SLICE_ROWS):
-            self._extend(answer, rows[first : first + SLICE_ROWS], started, traceparent)
-            await asyncio.sleep(0)
+        with _span(choice, traceparent):
+            current = telemetry.traceparent() or _passed_on(traceparent)
+            for first in range(0, len(rows), SLICE_ROWS):
+                self._extend(answer, rows[first : first + SLICE_ROWS], started, current)
+                await asyncio.sleep(0)
         self._count(answer, started)
         return answer
 
@@ -76,3 +86,25 @@ class Predictions:
             choice.model.name, choice.model.model_version, choice.arm,
             len(answer.outputs), time.perf_counter() - started,
         )  # fmt: skip
+
+
+def _span(choice: Choice, traceparent: bytes | None) -> AbstractContextManager[Span]:
+    """The span of one request: in the caller's trace, with a link to the loading of its model."""
+    model = choice.model
+    attributes: dict[str, str | int] = {
+        "everloop.pipeline": model.name,
+        "everloop.model_version": model.model_version,
+        "everloop.arm": choice.arm,
+    }
+    linked = [Link(model.load_span)] if model.load_span is not None else []
+    parent = telemetry.extract([("traceparent", traceparent)])
+    return telemetry.span(
+        f"infer {model.name}", attributes, kind=SpanKind.SERVER, parent=parent, linked=linked
+    )
+
+
+def _passed_on(traceparent: bytes | None) -> str | None:
+    """The caller's context for the event, where this process records no spans itself."""
+    if traceparent is None or len(traceparent) != _TRACEPARENT_LENGTH or not traceparent.isascii():
+        return None
+    return traceparent.decode()

@@ -37,7 +37,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EventWriter:
-    """Writes this instance's events. Ids are this process's random prefix and a counter: never the same twice."""
+    """Writes this instance's events.
+
+    Ids are this process's random prefix and a counter: never the same twice.
+    """
 
     def __init__(self, instance: str) -> None:
         self._prefix = os.urandom(8).hex()

@@ -1,8 +1,8 @@
 """Every event leaves this process once and in order, whether or not Kafka is there.
 
-Events wait in memory and are published in transactions. While Kafka is away they move to a bounded spool on disk, and
-leave from there first. Each transaction also commits a `Position`, so that after an unclear outcome (a broker that
-died during a commit, a process that died before it forgot) nothing is published twice.
+Events wait in memory and are published in transactions. While Kafka is away they move to a bounded spool on
+disk, and leave from there first. Each transaction also commits a `Position`, so that after an unclear outcome
+(a broker that died during a commit, a process that died before it forgot) nothing is published twice.
 """
 
 import asyncio
@@ -106,7 +106,14 @@ class PredictionLog:
     name = "prediction-log"
 
     def __init__(
-        self, publisher: Publisher, spool: Spool, *, life: str, linger_seconds: float, most_in_memory: int
+        self,
+        publisher: Publisher,
+        spool: Spool,
+        *,
+        life: str,
+        linger_seconds: float,
+        most_in_memory: int,
+        writers_ended: Sequence[asyncio.Event] = (),
     ) -> None:
         self._publisher = publisher
         self._spool = spool
@@ -117,6 +124,8 @@ class PredictionLog:
         self._next = 1
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._writers_ended = writers_ended
+        self._ending: asyncio.Task[None] | None = None
         self._connected = False
         self._failures = 0
         self._complaints = _Complaints()
@@ -151,7 +160,13 @@ class PredictionLog:
         await self._publisher.close()
 
     def stop(self) -> None:
-        """Ask for the end: whoever appends must have ended before."""
+        """Ask for the end: it comes when nobody appends any more."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end())
+
+    async def _end(self) -> None:
+        for writer in self._writers_ended:
+            await writer.wait()
         self._stopping.set()
         self._wake.set()
 

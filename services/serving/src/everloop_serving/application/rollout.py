@@ -156,7 +156,10 @@ class Rollout:
         """One try; False when some of it must be tried again."""
         deployment = wanted.deployment
         started = time.monotonic()
-        attributes = {"everloop.pipeline": deployment.pipeline, "everloop.revision": deployment.revision}
+        attributes: dict[str, str | int] = {
+            "everloop.pipeline": deployment.pipeline,
+            "everloop.revision": deployment.revision,
+        }
         parent = telemetry.extract(wanted.headers)
         with telemetry.span("load deployment", attributes, kind=SpanKind.CONSUMER, parent=parent):
             outcome = await self._swap.apply(deployment, started=started, report_missing=first_try)

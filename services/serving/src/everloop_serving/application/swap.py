@@ -66,8 +66,8 @@ class Swap:
     async def apply(self, deployment: DeploymentChanged, *, started: float, report_missing: bool) -> Outcome:
         """Load what is new and swap.
 
-        A champion that is refused changes nothing: the one before it goes on. Challenger and pinned versions that
-        fail are left out. Raises NotNow when the champion's bytes cannot be had now.
+        A champion that is refused changes nothing: the one before it goes on. Challenger and pinned versions
+        that fail are left out. Raises NotNow when the champion's bytes cannot be had now.
         """
         report = _Report(deployment, started)
         champion: LoadedModel | None = None
@@ -146,9 +146,14 @@ class Swap:
         version = None if champion is None else champion.model_version
         _log.info("%s: revision %d serves version %s", name, report.deployment.revision, version)
         _count_roles(name, self._models.arms(name))
-        if champion is not None and before is not None and champion in before.by_version.values():
-            if champion is not before.champion:
-                self._tell(champion.reference, report, error=None)
+        known = () if before is None else before.by_version.values()
+        if (
+            champion is not None
+            and before is not None
+            and champion in known
+            and champion is not before.champion
+        ):
+            self._tell(champion.reference, report, error=None)
 
     def _used(self) -> set[str]:
         arms = [self._models.arms(name) for name in self._models]

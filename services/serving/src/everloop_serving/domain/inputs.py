@@ -1,7 +1,7 @@
 """What a pipeline's model is asked with: from tensors or JSON objects to rows of fields.
 
-Values are checked for their type only. Ranges and allowed values are ingest's to judge: a caller of a model wants
-an answer for a surprising row, and the model knows missing and unknown.
+Values are checked for their type only. Ranges and allowed values are ingest's to judge: a caller of a model
+wants an answer for a surprising row, and the model knows missing and unknown.
 """
 
 import math
@@ -175,12 +175,8 @@ class Inputs:
         self._check_complete(columns)
         if count == 1:
             return [self._row(ids[0], {name: data[0] for name, data in columns.items()})]
-        names = list(columns)
-        rows = zip(*columns.values(), strict=True)
-        return [
-            self._row(row_id, dict(zip(names, row, strict=True)))
-            for row_id, row in zip(ids, rows, strict=True)
-        ]
+        rows = zip(ids, *columns.values(), strict=True)
+        return [self._row(row_id, dict(zip(columns, row, strict=True))) for row_id, *row in rows]
 
     def row(self, record: Mapping[str, Any], generated_id: str) -> Row:
         """One row from a JSON object as a producer would send it; `id` may be left out.

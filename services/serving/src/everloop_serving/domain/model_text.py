@@ -1,13 +1,14 @@
 """Whether a LightGBM model's text describes whole, finite trees.
 
-LightGBM loads what it is given: a truncated file predicts differently, a bad child index hangs or crashes and a
-bad feature index is silently wrong. So the text is checked before LightGBM sees it.
+LightGBM loads what it is given: a truncated file predicts differently, a bad child index hangs or crashes and
+a bad feature index is silently wrong. So the text is checked before LightGBM sees it.
 """
 
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 __all__ = ["BrokenModel", "ModelShape", "check_model"]
 
@@ -114,7 +115,7 @@ def _check_tree(tree: Mapping[str, str], index: int, features: int) -> None:
 
 
 def _check_splits(tree: Mapping[str, str], splits: int, features: int, categorical: int) -> None:
-    """Each split names a feature that exists, a known decision and, where it needs one, a set of categories."""
+    """Each split names a feature that exists, a known decision and, if it needs one, a set of categories."""
     thresholds = _finite(tree, "threshold", splits)
     decisions = _sized(tree, "decision_type", splits)
     for feature in _sized(tree, "split_feature", splits):
@@ -135,14 +136,14 @@ def _is_categorical(tree: Mapping[str, str], decision: int) -> bool:
 
 def _check_category_sets(tree: Mapping[str, str], sets: int) -> None:
     bounds = _sized(tree, "cat_boundaries", sets + 1)
-    if bounds[0] != 0 or any(low >= high for low, high in zip(bounds, bounds[1:], strict=False)):
+    if bounds[0] != 0 or any(low >= high for low, high in pairwise(bounds)):
         raise BrokenModel(f"{tree['_where']} has cat_boundaries that do not rise from 0")
     if not all(0 <= word < _UINT32 for word in _sized(tree, "cat_threshold", bounds[-1])):
         raise BrokenModel(f"{tree['_where']} has a cat_threshold outside 32 bits")
 
 
 def _check_children(tree: Mapping[str, str], leaves: int) -> None:
-    """Every node but the root, and every leaf, is the child of exactly one node that stands before it.
+    """Every node but the root, and every leaf, is the child of exactly one node, which stands before it.
 
     LightGBM numbers a node when it splits it, so a child's number is above its parent's: that rules out cycles.
     """

@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: parse, hand over, answer in order.
 
-A parser on a transport, without a framework in between: a request costs about 20 microseconds here. Requests may be
-pipelined; answers leave in the order of the requests, also when one of them takes longer.
+A parser on a transport, without a framework in between: a request costs about 20 microseconds here. Requests
+may be pipelined; answers leave in the order of the requests, also when one of them takes longer.
 """
 
 import asyncio

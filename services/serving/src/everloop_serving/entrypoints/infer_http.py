@@ -1,0 +1,121 @@
+"""Inference over HTTP: the protocol's route and the plain JSON route."""
+
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NoReturn
+
+from everloop_schemas.rejected import Rejected
+from everloop_schemas.strict_json import strict_json
+
+from everloop_serving.application.models import Choice, Models
+from everloop_serving.application.predict import SLICE_ROWS, Answer, Predictions
+from everloop_serving.domain.inputs import Row
+from everloop_serving.domain.tensors import InvalidInput
+from everloop_serving.entrypoints.http_message import Request, Response, json_response
+from everloop_serving.entrypoints.oip_json import BINARY_HEADER, body_of, read_request
+
+__all__ = ["Inference"]
+
+_OCTETS = b"application/octet-stream"
+
+
+class Inference:
+    """Turns requests into rows and answers into bodies."""
+
+    def __init__(self, models: Models, predictions: Predictions) -> None:
+        self._models = models
+        self._predictions = predictions
+
+    def infer(self, request: Request, model: str, version: str | None) -> "Response | Awaitable[Response]":
+        """`POST /v2/models/{m}[/versions/{v}]/infer`."""
+        headers = request.headers
+        asked = read_request(request.body, headers.get(BINARY_HEADER))
+        request_id = asked.id or uuid.uuid4().hex
+        choice = self._models.choose(model, version, request_id)
+        rows = choice.model.inputs.rows(asked.tensors, request_id)
+
+        def respond(answer: Answer) -> Response:
+            body, head_length = body_of(asked, answer, request_id)
+            if head_length is None:
+                return Response(body)
+            return Response(body, content_type=_OCTETS, headers=[(BINARY_HEADER, str(head_length).encode())])
+
+        return self._answered(choice, rows, headers.get(b"traceparent"), respond)
+
+    def predict(
+        self, request: Request, pipeline: str, version: str | None
+    ) -> "Response | Awaitable[Response]":
+        """`POST /v1/pipelines/{p}/predict`: one record, or a list of records."""
+        records, single = _records(request.body)
+        given = records[0].get("id") if records else None
+        request_id = given if isinstance(given, str) and given else uuid.uuid4().hex
+        choice = self._models.choose(pipeline, version, request_id)
+        inputs = choice.model.inputs
+        if not 1 <= len(records) <= inputs.most_rows:
+            raise InvalidInput(f"{len(records)} records in one request; 1 to {inputs.most_rows} are answered")
+        rows = [
+            inputs.row(record, request_id if single else f"{request_id}-{index}")
+            for index, record in enumerate(records)
+        ]
+
+        def respond(answer: Answer) -> Response:
+            found = _plain(answer)
+            return json_response(found[0] if single else {"predictions": found})
+
+        return self._answered(choice, rows, request.headers.get(b"traceparent"), respond)
+
+    def _answered(
+        self,
+        choice: Choice,
+        rows: Sequence[Row],
+        traceparent: bytes | None,
+        respond: Callable[[Answer], Response],
+    ) -> "Response | Awaitable[Response]":
+        if len(rows) <= SLICE_ROWS:
+            return respond(self._predictions.answer(choice, rows, traceparent))
+        return self._later(choice, rows, traceparent, respond)
+
+    async def _later(
+        self,
+        choice: Choice,
+        rows: Sequence[Row],
+        traceparent: bytes | None,
+        respond: Callable[[Answer], Response],
+    ) -> Response:
+        return respond(await self._predictions.answer_many(choice, rows, traceparent))
+
+
+def _plain(answer: Answer) -> list[dict[str, Any]]:
+    model = answer.choice.model
+    return [
+        {"id": row_id, model.output_name: output, "model_version": model.model_version}
+        for row_id, output in zip(answer.ids, answer.outputs, strict=True)
+    ]
+
+
+def _records(body: bytes) -> tuple[list[dict[str, Any]], bool]:
+    """The records of a body, and whether it is one object."""
+    if body.lstrip()[:1] != b"[":
+        record = strict_json(body)
+        if isinstance(record, Rejected):
+            raise InvalidInput(f"{record.reason}; {record.mend}")
+        return [record], True
+    try:
+        records = json.loads(body, object_pairs_hook=_object, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"the body is no JSON list of records: {error}") from None
+    if not all(isinstance(record, dict) for record in records):
+        raise InvalidInput("the body is no list of JSON objects")
+    return records, False
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice in one object")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
