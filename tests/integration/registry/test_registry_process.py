@@ -7,9 +7,9 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -127,8 +127,15 @@ class Registry:
         self.broker = broker
         self.dsn = dsn
         self.folder = folder
-        self.process: asyncio.subprocess.Process | None = None
-        self.client = httpx.AsyncClient(timeout=30)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.address = ""
+        self.client = httpx.AsyncClient()
+
+    async def ensure_running(self) -> None:
+        """Start it unless it runs; a client of this test's own event loop."""
+        if self.process is None or self.process.poll() is not None:
+            await self.start()
+        self.client = httpx.AsyncClient(base_url=self.address, timeout=30)
 
     async def start(self) -> None:
         with socket.socket() as free:
@@ -140,25 +147,28 @@ class Registry:
             "EVERLOOP_POSTGRES_DSN": self.dsn,
             "EVERLOOP_DATA_DIR": str(self.folder),
             "EVERLOOP_REGISTRY_HTTP_PORT": str(port),
+            "EVERLOOP_KAFKA_SESSION_TIMEOUT_MS": "6000",
             "EVERLOOP_REGISTRY_ARTIFACT_TIMEOUT_SECONDS": "3",
         }
         with (self.folder / "registry.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "everloop_registry", env=environment, stdout=log, stderr=log
+            self.process = subprocess.Popen(  # noqa: ASYNC220  (it outlives a test's event loop)
+                [sys.executable, "-m", "everloop_registry"], env=environment, stdout=log, stderr=log
             )
-        self.client.base_url = httpx.URL(f"http://127.0.0.1:{port}")
+        self.address = f"http://127.0.0.1:{port}"
+        self.client.base_url = httpx.URL(self.address)
         await eventually(self.ready)
 
     async def ready(self) -> bool:
-        assert self.process.returncode is None, (self.folder / "registry.log").read_text()[-3000:]
+        assert self.process.poll() is None, (self.folder / "registry.log").read_text()[-3000:]
         try:
-            return (await self.client.get("/health/ready")).status_code == 200
+            async with httpx.AsyncClient() as client:
+                return (await client.get(f"{self.address}/health/ready")).status_code == 200
         except httpx.TransportError:
             return False
 
     async def stop(self, with_signal: int = signal.SIGTERM) -> int:
         self.process.send_signal(with_signal)
-        return await asyncio.wait_for(self.process.wait(), 30)
+        return await asyncio.to_thread(self.process.wait, 30)
 
     async def put(self, name: str, mode: str = "direct", text: str = FILE) -> httpx.Response:
         return await self.client.put(f"/v1/pipelines/{name}", content=text.format(name=name, mode=mode))
@@ -196,27 +206,26 @@ class Registry:
         return changes
 
 
-@asynccontextmanager
-async def running(broker: str, dsn: str, folder: Path):
-    registry = Registry(broker, dsn, folder)
-    await registry.start()
-    try:
-        yield registry
-    finally:
-        if registry.process.returncode is None:
-            await registry.stop()
-        await registry.client.aclose()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("registry-data")
 
 
+@pytest.fixture(scope="module")
+def process(broker, postgres, folder):
+    """One process for all tests: starting it takes seconds."""
+    registry = Registry(broker, postgres.dsn, folder)
+    yield registry
+    if registry.process is not None and registry.process.poll() is None:
+        registry.process.terminate()
+        registry.process.wait(30)
+
+
 @pytest.fixture
-async def registry(broker, postgres, folder):
-    async with running(broker, postgres.dsn, folder) as process:
-        yield process
+async def registry(process):
+    await process.ensure_running()
+    yield process
+    await process.client.aclose()
 
 
 @pytest.fixture
