@@ -30,6 +30,7 @@ __all__ = [
     "pack",
     "pack_group",
     "pack_key",
+    "position_in",
     "split_key",
     "unpack_formatted",
     "unpack_group",
@@ -60,6 +61,14 @@ def version_of(key: bytes) -> int | None:
 def definition_key(version: int) -> bytes:
     """The whole key under which a version's definition lies."""
     return f"v{version}".encode() + SEPARATOR + DEFINITION
+
+
+def position_in(key: bytes, value: bytes) -> int:
+    """The log offset that a version's clock entry names; 0 for other entries."""
+    if key.split(SEPARATOR)[1:] != [CLOCK]:
+        return 0
+    position = unpack_formatted(value)[-1]
+    return position if isinstance(position, int) else 0
 
 
 def split_key(key: bytes) -> tuple[bytes, bytes]:

@@ -1,0 +1,1 @@
+"""The stream task, and how it is opened."""

@@ -1,0 +1,101 @@
+"""The stream task of one log partition: records in, vectors and state changes out."""
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+from aiokafka import ConsumerRecord, TopicPartition
+from everloop_features import LogRecord, decode
+from everloop_kernel.stream import DeadLetter, Output, RestoreFrom, Step
+from everloop_schemas import cloudevents
+from everloop_schemas.events import RecordAccepted, VectorComputed
+from everloop_schemas.rejected import Rejected
+from everloop_schemas.topics import TOPICS
+
+from everloop_feature import metrics
+from everloop_feature.adapters.events import VectorWriter
+from everloop_feature.domain.partition import Derived, Entry, PartitionFeatures
+
+__all__ = ["STATE_TOPIC", "FeatureTask", "read_record"]
+
+_log = logging.getLogger(__name__)
+
+STATE_TOPIC = "feature-state-changed-v1"
+
+
+class FeatureTask:
+    """Vectors and state go to the log partition's number, whatever their keys hash to."""
+
+    def __init__(self, pipeline: str, log: TopicPartition, features: PartitionFeatures) -> None:
+        self._pipeline = pipeline
+        self._partition = log.partition
+        self._features = features
+        self._vectors = TOPICS[VectorComputed.topic].topic_for(pipeline)
+        self._state = TOPICS[STATE_TOPIC].topic_for(pipeline)
+        self._writer = VectorWriter(pipeline, features.version, log.partition)
+        self._complained = False
+
+    @property
+    def generation(self) -> str:
+        """The pipeline versions that are computed."""
+        return self._features.generation
+
+    def restore_from(self) -> Sequence[RestoreFrom]:
+        """Always the whole state: it says itself up to which offset it contains the log."""
+        return [RestoreFrom(self._state, self._partition, always=True)]
+
+    def restore(self, records: Sequence[ConsumerRecord]) -> None:
+        """Take a page of the state topic."""
+        for record in records:
+            if record.key is not None:
+                self._features.restore(record.key, record.value)
+
+    def derive(self, records: Sequence[ConsumerRecord]) -> Step[Derived]:
+        """Vectors and changed state; what no version has still to see is not even decoded."""
+        entries: list[Entry] = []
+        keys: dict[int, bytes | None] = {}
+        dead: list[DeadLetter] = []
+        seen = self._features.position
+        for record in records:
+            if record.offset < seen:
+                continue
+            read = read_record(record)
+            if isinstance(read, Rejected):
+                dead.append(DeadLetter(record, read.code, read.reason))
+            else:
+                entries.append((record.offset, read))
+                keys[record.offset] = record.key
+        self._complain()
+        derived = self._features.derive(entries)
+        return Step(self._outputs(derived, keys), dead, derived)
+
+    def apply(self, state: Derived) -> None:
+        """The batch is committed."""
+        self._features.apply(state)
+        metrics.VECTORS.labels(self._pipeline).inc(len(state.vectors))
+        metrics.STATE_KEYS.labels(self._pipeline, str(self._partition)).set(self._features.keys)
+
+    def _complain(self) -> None:
+        """Say once that a model in use gets no fresh state, and what helps."""
+        if self._features.unknown and not self._complained:
+            self._complained = True
+            _log.error(
+                "models of %s use versions %s, whose definitions are not on %s: train on the newest version",
+                self._pipeline,
+                sorted(self._features.unknown),
+                self._state,
+            )
+
+    def _outputs(self, derived: Derived, keys: dict[int, bytes | None]) -> list[Output]:
+        partition, vectors, state, write = self._partition, self._vectors, self._state, self._writer.write
+        outputs = [Output(vectors, partition, keys[vector[0]], *write(vector)) for vector in derived.vectors]
+        outputs += [Output(state, partition, key, value) for key, value in derived.changes]
+        return outputs
+
+
+def read_record(record: ConsumerRecord) -> LogRecord | Rejected:
+    """A log record: quickly as our ingest writes it, or by the book (structured mode, errors)."""
+    try:
+        return decode(record.value or b"")
+    except (msgspec.DecodeError, RecursionError):
+        return cloudevents.decode(RecordAccepted, record.value, record.headers)

@@ -1,0 +1,1 @@
+"""Which pipeline versions are computed."""

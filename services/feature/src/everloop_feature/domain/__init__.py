@@ -1,0 +1,1 @@
+"""What follows from a log partition: vectors and state, without Kafka."""

@@ -1,0 +1,19 @@
+"""What the feature service reads from the environment."""
+
+from everloop_kernel.settings import HttpSettings
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic_settings import SettingsConfigDict
+
+__all__ = ["FeatureSettings"]
+
+
+class FeatureSettings(HttpSettings):
+    """Where the service shows its health, and the size of its transactions."""
+
+    model_config = SettingsConfigDict(env_prefix="EVERLOOP_FEATURE_")
+
+    http_port: int = Field(8002, ge=0, le=65535, description="0 takes a free port")
+    max_records: PositiveInt = Field(4000, description="log records in one transaction")
+    unknown_pipeline_seconds: PositiveFloat = Field(
+        15.0, description="how long records wait for their pipeline's definition before the process ends"
+    )
