@@ -192,8 +192,8 @@ def test_label_value() -> None:
 def test_fields_are_features_by_default() -> None:
     """A first pipeline works without a line of the language."""
     features = compiled({})
-    assert features.names == ("depot", "courier", "weight", "other", "pieces", "fragile")
-    assert features.types == ("category", "category", "number", "number", "number", "boolean")
+    assert features.names == ("courier", "depot", "fragile", "other", "pieces", "weight")
+    assert features.types == ("category", "category", "boolean", "number", "number", "number")
     assert not features.needs_state
 
 
@@ -301,3 +301,18 @@ def test_names_and_texts_never_become_code() -> None:
     )
     assert "import" not in features.functions.text
     assert "courier" not in features.functions.text
+
+
+def test_the_order_of_a_mapping_means_nothing() -> None:
+    """Definitions pass through stores that sort keys: vectors and state must not change places by that."""
+    texts = {
+        "b": "sum(weight, window='1h', by=[depot])",
+        "a": "max(other, window='1h', by=[depot])",
+        "c": "pieces",
+    }
+    one, other = compiled(texts), compiled(dict(reversed(texts.items())))
+    assert one.names == other.names == ("a", "b", "c")
+    overlays = [features.new_state(1).begin() for features in (one, other)]
+    for overlay in overlays:
+        overlay.observe("r", {"depot": "N", "weight": 2.0, "other": 3.0}, NEW_YEAR, NEW_YEAR)
+    assert overlays[0].changes() == overlays[1].changes()

@@ -87,12 +87,12 @@ def restored(features: Compiled, topic: dict[bytes, bytes]) -> State:
 
 
 ALL = {
-    "n": "count(window='32h', by=[shop])",
-    "total": "sum(size, window='32h', by=[shop])",
-    "average": "mean(size, window='32h', by=[shop])",
-    "least": "min(size, window='32h', by=[shop])",
-    "most": "max(size, window='32h', by=[shop])",
-    "newest": "last(kind, window='32h', by=[shop])",
+    "a": "count(window='32h', by=[shop])",
+    "b": "sum(size, window='32h', by=[shop])",
+    "c": "mean(size, window='32h', by=[shop])",
+    "d": "min(size, window='32h', by=[shop])",
+    "e": "max(size, window='32h', by=[shop])",
+    "f": "last(kind, window='32h', by=[shop])",
 }
 
 
@@ -136,7 +136,7 @@ def test_a_late_vector_does_not_see_later_panes() -> None:
 
 def test_groups_are_kept_apart() -> None:
     """One key's records must not leak into another's."""
-    log = Log(compiled(n="count(window='1h', by=[shop, kind])", m="count(window='1h', by=[shop])"))
+    log = Log(compiled(a="count(window='1h', by=[shop, kind])", b="count(window='1h', by=[shop])"))
     log.observe(START, kind="x")
     log.observe(START, kind="y")
     log.observe(START, shop="b")
@@ -167,7 +167,7 @@ JOINED = "mean(won, window='32d', by=[shop, kind], over=labels)"
 
 def test_labels_join_their_observation() -> None:
     """A label knows neither carrier nor kind: they come from its observation."""
-    log = Log(compiled(rate=JOINED, gain="sum(gain, window='32d', by=[shop], over=labels)"))
+    log = Log(compiled(a=JOINED, b="sum(gain, window='32d', by=[shop], over=labels)"))
     log.observe(START, record_id="r1", kind="x")
     log.observe(START, record_id="r2", kind="y")
     log.label(START + HOUR, record_id="r1", gain=-5.0)

@@ -24,7 +24,8 @@ LEAST_PENDING_US = 7 * 86_400 * 1_000_000
 class Compiled:
     """A pipeline's features, ready to be computed.
 
-    `names` and `types` are in the order of every vector. Text fields give categories.
+    `names` and `types` are in the order of every vector: by name, so that a definition means the same after any
+    store or digest that does not keep the order of a mapping. Text fields give categories.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class _Compilation:
     def _feature_texts(self) -> dict[str, str]:
         plain = ("category", "number", "integer", "boolean")
         fields = {name: name for name, spec in self.pipeline.observation.fields.items() if spec.type in plain}
-        return self.pipeline.features or fields
+        return dict(sorted((self.pipeline.features or fields).items()))
 
     def _feature(self, parser: Parser, text: str) -> Node:
         node = parser.check(parse(text))

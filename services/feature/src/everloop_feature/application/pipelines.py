@@ -23,8 +23,9 @@ class _Pipeline:
     newest: PipelineVersion | None = None
     deployed: frozenset[int] = frozenset()
 
-    def wanted(self) -> frozenset[int]:
-        return self.deployed | ({self.newest.version} if self.newest else set())
+    def computed(self) -> tuple[int, frozenset[int]] | None:
+        """The version whose vectors are published, and all whose state is kept; None before the first."""
+        return (self.newest.version, self.deployed | {self.newest.version}) if self.newest else None
 
 
 class Pipelines:
@@ -38,7 +39,7 @@ class Pipelines:
     def define(self, name: str, version: int, definition: bytes) -> None:
         """A pipeline has a new version. Raises UnusablePipelineError."""
         pipeline = self._pipelines.setdefault(name, _Pipeline())
-        before = pipeline.wanted()
+        before = pipeline.computed()
         pipeline.newest = read_version(version, definition)
         self._defined.set()
         self._defined = asyncio.Event()
@@ -47,7 +48,7 @@ class Pipelines:
     def deploy(self, name: str, versions: frozenset[int]) -> None:
         """Models of these pipeline versions are in use now."""
         pipeline = self._pipelines.setdefault(name, _Pipeline())
-        before = pipeline.wanted()
+        before = pipeline.computed()
         pipeline.deployed = versions
         self._tell(name, pipeline, before)
 
@@ -64,8 +65,8 @@ class Pipelines:
             await self._defined.wait()
         return features
 
-    def _tell(self, name: str, pipeline: _Pipeline, before: frozenset[int]) -> None:
-        if pipeline.newest is not None and pipeline.wanted() != before:
+    def _tell(self, name: str, pipeline: _Pipeline, before: tuple[int, frozenset[int]] | None) -> None:
+        if pipeline.computed() != before:
             self._changed(name)
 
 
