@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
 from everloop_kernel.settings import KafkaSettings
 
@@ -140,7 +140,7 @@ def retrying(max_seconds: float, **options: Any) -> AsyncRetrying:
     return AsyncRetrying(
         **{
             "stop": spent,
-            "wait": wait_exponential_jitter(initial=0.1, max=5, jitter=0.2),
+            "wait": wait_exponential(0.1, max=5) + wait_random(0, 0.2),
             "retry": retry_if_exception_type((KafkaError, OSError, TimeoutError)),
             "reraise": True,
             **options,

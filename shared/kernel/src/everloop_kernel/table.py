@@ -9,7 +9,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
-from tenacity import wait_exponential_jitter
+from tenacity import wait_exponential, wait_random
 
 from everloop_kernel.errors import one_line
 from everloop_kernel.kafka import close_quietly, retrying
@@ -102,7 +102,7 @@ class Table:
         retry = retrying(
             0,
             stop=lambda _: self._stopping.is_set(),
-            wait=wait_exponential_jitter(initial=0.2, max=5, jitter=0.2),
+            wait=wait_exponential(0.2, max=5) + wait_random(0, 0.2),
             retry_error_callback=lambda _: None,
             sleep=self._pause,
         )
