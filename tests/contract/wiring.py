@@ -1,8 +1,9 @@
 """What a service really reads and writes, found in its source.
 
-A topic is found where the kernel is given one. Reads: the arguments of `Subscription`, `Table`, `StreamProcessor`
-and `RestoreFrom`, and `fetch`. Writes: the arguments of `Output`, `emit_raw` and `publish`, and each event that is
-built. Names in those arguments are followed through assignments, functions, attributes of `self` and imports.
+A topic is found where the kernel is given one. Reads: the arguments of `Subscription`, `Table`,
+`StreamProcessor` and `RestoreFrom`, and `fetch`. Writes: the arguments of `Output`, `emit_raw` and `publish`,
+and each event that is built. Names in those arguments are followed through assignments, functions, attributes
+of `self` and imports.
 """
 
 import ast
