@@ -28,7 +28,7 @@ PIPELINE_TIME = datetime(2013, 2, 1, tzinfo=UTC)
 
 @dataclass
 class MemoryWork:
-    """`application.ports.Work` in dictionaries; nothing is undone when a use case fails half-way."""
+    """`application.ports.Book` in dictionaries; nothing is undone when a use case fails half-way."""
 
     versions: dict[tuple[str, int], PipelineVersion] = field(default_factory=dict)
     kept: dict[tuple[str, int], Model] = field(default_factory=dict)
@@ -65,6 +65,22 @@ class MemoryWork:
 
     async def save_deployment(self, deployment: Deployment) -> None:
         self.deployments[deployment.pipeline] = deployment
+
+    async def pipelines(self) -> list[PipelineVersion]:
+        newest = {name: version for (name, _), version in sorted(self.versions.items())}
+        return list(newest.values())
+
+    async def pipeline_versions(self, pipeline: str) -> list[PipelineVersion]:
+        return [self.versions[key] for key in sorted(self.versions, reverse=True) if key[0] == pipeline]
+
+    async def models(self, pipeline: str) -> list[Model]:
+        return [self.kept[key] for key in sorted(self.kept, reverse=True) if key[0] == pipeline]
+
+    async def audit(self, pipeline: str) -> list[AuditEntry]:
+        return [entry for entry in self.trail if entry.deed.pipeline == pipeline]
+
+    async def loads(self, pipeline: str) -> list[ModelLoaded]:
+        return [loaded for loaded in self.loads_by_id.values() if loaded.pipeline == pipeline]
 
     async def last_audit(self, pipeline: str) -> AuditEntry | None:
         own = [entry for entry in self.trail if entry.deed.pipeline == pipeline]

@@ -9,6 +9,8 @@ from everloop_schemas.pipeline import Pipeline, load, locate
 from everloop_schemas.problems import Problem as FileProblem
 from starlette.requests import Request
 
+from everloop_registry.domain.file_tests import failures
+
 __all__ = ["Decided", "read_pipeline", "read_wish"]
 
 _LONGEST_BODY_BYTES = 1 << 20
@@ -23,7 +25,7 @@ class Decided(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def read_pipeline(request: Request) -> Pipeline:
-    """The pipeline of the body, its expressions checked too.
+    """The pipeline of the body, its expressions checked and its tests run.
 
     Raises:
         Problem: 422 with every problem of the file; 413 for a body over 1 MiB.
@@ -36,6 +38,8 @@ async def read_pipeline(request: Request) -> Pipeline:
     compiled = compile_features(pipeline)
     if isinstance(compiled, list):
         raise _unusable(locate(compiled, text, name))
+    if failed := failures(pipeline, compiled):
+        raise _unusable(locate(failed, text, name))
     if pipeline.pipeline != request.path_params["pipeline"]:
         raise Problem(
             422,
@@ -55,12 +59,18 @@ async def read_wish(request: Request) -> Decided:
     if not body.strip():
         return Decided()
     try:
-        return msgspec.json.decode(body, type=Decided)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        decided = msgspec.json.decode(body, type=Decided)
+        _check_storable(decided)
+    except (msgspec.DecodeError, ValueError) as error:
         example = '{"by": "kim", "reason": "looks right"}'
         raise Problem(
             422, "Unreadable decision", f"{error}. Send a JSON object such as {example}."
         ) from error
+
+
+def _check_storable(decided: Decided) -> None:
+    if "\0" in f"{decided.reason}{decided.by}":
+        raise ValueError("Texts may not hold the character NUL")
 
 
 async def _body(request: Request) -> bytes:

@@ -1,12 +1,16 @@
 """The registry's HTTP API: pipelines, models, decisions, history."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
+from aiokafka.errors import KafkaError
 from everloop_kernel.auth import Caller, require
+from everloop_kernel.errors import EverloopError, one_line
 from everloop_kernel.http import Problem, json_response
+from everloop_kernel.recorder.failures import TRANSIENT
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -31,6 +35,10 @@ __all__ = ["Api", "routes"]
 
 _PIPELINE = "/v1/pipelines/{pipeline}"
 _MODEL = _PIPELINE + "/models/{version:int}"
+
+_RETRY = {"Retry-After": "5"}
+
+_log = logging.getLogger(__name__)
 
 Page = Callable[["Api", Request], Awaitable[Response]]
 
@@ -76,6 +84,10 @@ async def _answer(api: Api, page: Page, request: Request) -> Response:
         raise Problem(404, "Not found", str(error)) from error
     except Refused as error:
         raise Problem(409, "Refused", f"{error.refusal.reason}: {error.refusal.mend}.") from error
+    except (*TRANSIENT, KafkaError, EverloopError) as error:
+        _log.warning("%s %s: %s", request.method, request.url.path, one_line(error))
+        detail = "PostgreSQL or Kafka cannot do this now; nothing was changed. Try again."
+        raise Problem(503, "Unavailable", f"{detail} ({one_line(error)})", headers=_RETRY) from error
 
 
 async def _keys(api: Api, request: Request) -> Response:
