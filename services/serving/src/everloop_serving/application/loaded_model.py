@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from everloop_features import Compiled, Encoder, compile  # noqa: A004  (like re.compile)
 from everloop_schemas.events import ModelRef, Value
@@ -13,7 +12,7 @@ from opentelemetry.trace import SpanContext
 from pydantic import ValidationError
 
 from everloop_serving.application.ports import ModelRefused, OnlineState, RowPredictor
-from everloop_serving.domain.artifact import Artifact
+from everloop_serving.domain.artifact import Artifact, Manifest
 from everloop_serving.domain.inputs import Inputs, Row
 
 __all__ = ["Blueprint", "LoadedModel"]
@@ -44,10 +43,10 @@ class Blueprint:
                 f"the artifact belongs to pipeline version {manifest.pipeline_version}, "
                 f"the deployment says {reference.pipeline_version}"
             )
-        pipeline, compiled = _compiled(manifest.definition)
+        pipeline, compiled = _compiled(manifest)
         columns = [(feature.name, feature.type) for feature in manifest.features]
         if columns != list(zip(compiled.names, compiled.types, strict=True)):
-            raise ModelRefused("the model's features are not those of its pipeline version")
+            raise ModelRefused("the model's feature types are not those of its pipeline version")
         if manifest.task != pipeline.label.type:
             raise ModelRefused(f"the model's task is {manifest.task}, the label's {pipeline.label.type}")
         encoder = Encoder(
@@ -68,11 +67,17 @@ class Blueprint:
                 raise ModelRefused(f"golden prediction {index} is {output!r} {where}, not {golden!r}")
 
 
-def _compiled(definition: dict[str, Any]) -> tuple[Pipeline, Compiled]:
+def _compiled(manifest: Manifest) -> tuple[Pipeline, Compiled]:
+    """The pipeline with its features in the model's order: canonical JSON has sorted the definition's."""
     try:
-        pipeline = from_definition(definition)
+        pipeline = from_definition(manifest.definition)
     except ValidationError as error:
         raise ModelRefused(f"the artifact's pipeline definition cannot be read: {error}") from error
+    expressions = pipeline.features
+    if expressions.keys() != {feature.name for feature in manifest.features}:
+        raise ModelRefused("the model's features are not those of its pipeline version")
+    ordered = {feature.name: expressions[feature.name] for feature in manifest.features}
+    pipeline = pipeline.model_copy(update={"features": ordered})
     compiled = compile(pipeline)
     if isinstance(compiled, list):
         raise ModelRefused(f"the artifact's features do not compile: {compiled[0].message}")

@@ -156,7 +156,8 @@ class Inputs:
     def rows(self, tensors: Sequence[Tensor], request_id: str) -> list[Row]:
         """One row per element of the tensors' first dimension.
 
-        A row's id is the request's, with `-<row>` behind it when there are several, unless an input `id` gives it.
+        A row's id is the request's, with `-<row>` behind it when there are several, unless an input `id`
+        gives it.
 
         Raises:
             InvalidInput: for an unknown, missing, repeated or malformed input.

@@ -116,7 +116,7 @@ def _check_tree(tree: Mapping[str, str], index: int, features: int) -> None:
 
 def _check_splits(tree: Mapping[str, str], splits: int, features: int, categorical: int) -> None:
     """Each split names a feature that exists, a known decision and, if it needs one, a set of categories."""
-    thresholds = _finite(tree, "threshold", splits)
+    thresholds = _numbers(tree, "threshold", splits)
     decisions = _sized(tree, "decision_type", splits)
     for feature in _sized(tree, "split_feature", splits):
         if not 0 <= feature < features:
@@ -145,7 +145,7 @@ def _check_category_sets(tree: Mapping[str, str], sets: int) -> None:
 def _check_children(tree: Mapping[str, str], leaves: int) -> None:
     """Every node but the root, and every leaf, is the child of exactly one node, which stands before it.
 
-    LightGBM numbers a node when it splits it, so a child's number is above its parent's: that rules out cycles.
+    LightGBM numbers a node when it splits it, so a child's number is above its parent's: no cycles.
     """
     seen: set[int] = set()
     splits = leaves - 1
@@ -178,10 +178,18 @@ def _count(fields: Mapping[str, str], name: str) -> int:
 
 
 def _finite(fields: Mapping[str, str], name: str, size: int) -> list[float]:
+    found = _numbers(fields, name, size)
+    if not all(map(math.isfinite, found)):
+        raise BrokenModel(f"{fields['_where']}: {name} holds a number that is not finite")
+    return found
+
+
+def _numbers(fields: Mapping[str, str], name: str, size: int) -> list[float]:
+    """Numbers, infinite ones among them: a split between present and missing values has the threshold inf."""
     try:
         found = [float(word) for word in fields[name].split()]
     except (KeyError, ValueError) as error:
         raise BrokenModel(f"{fields['_where']}: {name} is missing or no list of numbers") from error
-    if len(found) != size or not all(map(math.isfinite, found)):
-        raise BrokenModel(f"{fields['_where']}: {name} does not hold {size} finite numbers")
+    if len(found) != size or any(map(math.isnan, found)):
+        raise BrokenModel(f"{fields['_where']}: {name} does not hold {size} numbers")
     return found

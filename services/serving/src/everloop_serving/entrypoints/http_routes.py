@@ -47,6 +47,7 @@ _FIXED = {
     ("health", "ready"): "ready",
     ("metrics",): "metrics",
 }
+_MODEL_KINDS: dict[tuple[str, ...], str] = {(): "model", ("ready",): "model-ready", ("infer",): "infer"}
 _OPEN = frozenset({"live", "ready", "metrics"})
 _POSTED = frozenset({"infer", "predict"})
 
@@ -74,17 +75,10 @@ def resolve(target: bytes) -> Target | None:
 
 def _model_target(model: str, rest: Sequence[str]) -> Target | None:
     version = None
-    match rest:
-        case ("versions", version, *rest):
-            pass
-    match rest:
-        case ():
-            return Target("model", model, version)
-        case ("ready",):
-            return Target("model-ready", model, version)
-        case ("infer",):
-            return Target("infer", model, version)
-    return None
+    if len(rest) > 1 and rest[0] == "versions":
+        version, rest = rest[1], rest[2:]
+    kind = _MODEL_KINDS.get(tuple(rest))
+    return None if kind is None else Target(kind, model, version)
 
 
 class Routes:
