@@ -114,7 +114,7 @@ async def test_what_nobody_defined_is_not_found_in_words(local, page) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_the_history_names_the_tokens_owner(
+async def test_the_history_names_the_tokens_owner(  # noqa: PLR0917  (fixtures)
     client_of, tokens_file, work, office, define, trained
 ) -> None:
     """Whoever types another's name into `by` must not become them."""
@@ -131,7 +131,9 @@ async def test_the_history_names_the_tokens_owner(
     "body",
     [b"[]", b"{", b"\xff", b'{"reason": 1}', b'{"why": "x"}', b'{"reason": "\\u0000"}', b"[" * 100_000],
 )
-async def test_an_unreadable_decision_decides_nothing(local, work, office, define, trained, body) -> None:
+async def test_an_unreadable_decision_decides_nothing(  # noqa: PLR0917  (fixtures)
+    local, work, office, define, trained, body
+) -> None:
     define(mode="manual")
     await review_model(trained(), work, office)
     answer = await local.post("/v1/pipelines/p/models/1/approve", content=body)

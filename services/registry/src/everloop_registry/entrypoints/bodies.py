@@ -66,6 +66,7 @@ async def read_wish(request: Request) -> Decided:
         raise Problem(
             422, "Unreadable decision", f"{error}. Send a JSON object such as {example}."
         ) from error
+    return decided
 
 
 def _check_storable(decided: Decided) -> None:
