@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from everloop_schemas.topics import TOPICS, dead_letter_topics
+from everloop_schemas.topics import GROUPS, TOPICS, dead_letter_topic
 from ledger import Ledger
 
 
@@ -63,7 +63,7 @@ async def audit(bootstrap_servers: str, pipeline: str) -> Audit:
         result.vectors[str(msgspec.json.decode(record.value, type=_Entry).id)] += 1
     async for record in _whole(bootstrap_servers, name("serving-prediction-made-v1")):
         _prediction(result, record)
-    for topic in dead_letter_topics():
+    for topic in map(dead_letter_topic, GROUPS):
         async for _ in _whole(bootstrap_servers, topic):
             result.dead_letters += 1
     return result

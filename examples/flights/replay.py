@@ -1,4 +1,4 @@
-"""Drives 2013 past Everloop: predictions asked, observations and labels published, in the order of knowing."""
+"""Drives 2013 past Everloop: predictions asked, records published, in the order in which things were known."""
 
 import asyncio
 import bisect
@@ -34,10 +34,14 @@ class Step:
 
 
 def steps(flights: Flights) -> Iterator[Step]:
-    """Cut both streams into steps; nothing in a step was known before the step began."""
+    """Cut both streams into steps.
+
+    A step holds the flights that leave in it and the labels that became known in the step before: the two are
+    sent at the same time, and no flight may see a label of its own future.
+    """
     first, last = flights.observations[0][0], flights.labels[-1][0]
-    for at in range(first - first % TICK, last + TICK, TICK):
-        yield Step(at, _between(flights.observations, at), _between(flights.labels, at))
+    for at in range(first - first % TICK, last + 2 * TICK, TICK):
+        yield Step(at, _between(flights.observations, at), _between(flights.labels, at - TICK))
 
 
 def _between(timed: Timed, at: int) -> list[Record]:
@@ -60,19 +64,22 @@ class Replay:
 
     async def run(self, flights: Flights, pace: "Pace", between: Callable[[int], Awaitable[None]]) -> None:
         """Play every step; `between` is called with the day's number when a day of pipeline time begins."""
-        start = flights.observations[0][0]
-        day = -1
+        day, first = -1, flights.observations[0][0]
+        published = asyncio.create_task(asyncio.sleep(0))
         for number, step in enumerate(steps(flights)):
             self.at = step.at
-            if (step.at - start) // DAY > day:
-                day = (step.at - start) // DAY
+            if (step.at - first) // DAY > day:
+                day = (step.at - first) // DAY
                 await between(day)
-            await self._play(step, repeat=number % REPEAT_EVERY == REPEAT_EVERY - 1)
+            if self.served and step.flights:
+                await self._predict(step.flights)
+            await published
+            repeat = number % REPEAT_EVERY == REPEAT_EVERY - 1
+            published = asyncio.create_task(self._play(step, repeat=repeat))
             await pace.wait(step.at, served=self.served)
+        await published
 
     async def _play(self, step: Step, *, repeat: bool) -> None:
-        if self.served and step.flights:
-            await self._predict(step.flights)
         for _ in range(1 + repeat):
             await asyncio.gather(
                 self._publish("observations", step.flights), self._publish("labels", step.labels)
