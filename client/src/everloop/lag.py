@@ -93,7 +93,8 @@ async def _count(consumer: AIOKafkaConsumer, starts: Offsets, ends: Offsets) -> 
     consumer.assign(list(starts))
     for at, offset in starts.items():
         consumer.seek(at, offset)
-    count, left = 0, set(starts)
+    left = set(starts)
+    count: int = 0
     while left:
         pages = await consumer.getmany(*left, timeout_ms=_READ_MILLISECONDS)
         count += sum(record.offset < ends[at] for at, page in pages.items() for record in page)
@@ -101,7 +102,7 @@ async def _count(consumer: AIOKafkaConsumer, starts: Offsets, ends: Offsets) -> 
         done = {at for at, position in positions.items() if position >= ends[at]}
         if not pages and not done:  # an open transaction hides the rest, which is not handled either
             hidden: int = sum(ends[at] - position for at, position in positions.items())
-            return count + hidden
+            return int(count + hidden)
         left -= done
     return count
 

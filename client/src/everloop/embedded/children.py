@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from everloop.embedded.usage import cpu_seconds, family, memory_bytes
 from everloop.errors import EverloopError
 
 __all__ = ["Child", "Program", "last_lines", "remove_leftover", "wait_until_ready"]
@@ -63,11 +64,11 @@ class Child:
 
     def memory_bytes(self) -> int:
         """Memory of the program and its children, a shared page counted by its part; 0 when it is gone."""
-        return sum(_proportional_bytes(process) for process in _family(self.pid))
+        return memory_bytes(self.pid)
 
     def cpu_seconds(self) -> float:
         """Processor time of the program and its living children since they started."""
-        return sum(_cpu_seconds(process) for process in _family(self.pid))
+        return cpu_seconds(self.pid)
 
     def signal(self, number: int) -> None:
         """Send a signal; a program that has ended is left alone."""
@@ -83,12 +84,12 @@ class Child:
 
     def stop(self, patience_seconds: float = 15.0) -> int:
         """Ask it to end, wait, then kill it and its children; returns the exit code."""
-        family = _family(self.pid)
+        members = family(self.pid)
         self.signal(self.program.stop_signal)
         if not self.wait(patience_seconds):
             self._process.kill()
         code = self._process.wait()
-        _kill_all(family)
+        _kill_all(members)
         self.program.pid_file.unlink(missing_ok=True)
         return code
 
@@ -157,36 +158,11 @@ def _remembered(pid_file: Path) -> psutil.Process | None:
     return process if same and process.is_running() else None
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
 def _kill_all(family: Sequence[psutil.Process]) -> None:
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(family, timeout=5)
-
-
-def _proportional_bytes(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except psutil.AccessDenied:
-        return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
 
 
 def wait_until_ready(child: Child, ready: Callable[[], bool], seconds: float) -> None:

@@ -32,6 +32,7 @@ class StackRecord:
     """stack.json: a running stack, as other commands see it."""
 
     pid: int
+    ready: bool
     addresses: dict[str, str]
     processes: dict[str, ProcessRecord] = field(default_factory=dict)
 
@@ -82,7 +83,7 @@ class DataFolder:
         try:
             saved = json.loads((self.path / "stack.json").read_text())
             processes = {name: ProcessRecord(**entry) for name, entry in saved["processes"].items()}
-            record = StackRecord(int(saved["pid"]), saved["addresses"], processes)
+            record = StackRecord(int(saved["pid"]), bool(saved["ready"]), saved["addresses"], processes)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return record if self._is_held() else None

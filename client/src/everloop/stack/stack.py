@@ -73,6 +73,7 @@ class Stack:
         path = self.folder.path
         self._kafka = Kafka(path / "kafka", self.ports.kafka, fsync, log=self._log_of("kafka"))
         self._postgres = Postgres(path / "postgres", self.ports.postgres, fsync, log=self._log_of("postgres"))
+        self._ready = False
         self._http = httpx.Client(timeout=_PROBE_SECONDS)
         self._tell = tell or (lambda _name, _what: None)
         self._supervisor = Supervisor(self._tell, self._record)
@@ -176,6 +177,7 @@ class Stack:
         for stage in sorted({spec.stage for spec in SERVICES}):
             wanted = [spec for spec in SERVICES if spec.stage == stage and spec.name in self.names]
             self._supervisor.bring_up([self._supervised(spec) for spec in wanted], _READY_SECONDS)
+        self._ready = True
         self._record()
 
     def _supervised_servers(self) -> list[Supervised]:
@@ -212,4 +214,4 @@ class Stack:
             one.name: ProcessRecord(one.child.pid if one.child else None, one.restarts, str(one.log))
             for one in list(self._supervisor.processes)
         }
-        self.folder.write(StackRecord(os.getpid(), asdict(self.addresses), processes))
+        self.folder.write(StackRecord(os.getpid(), self._ready, asdict(self.addresses), processes))

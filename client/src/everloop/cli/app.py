@@ -1,0 +1,88 @@
+"""All commands together, and what happens when one fails: one message, never a traceback."""
+
+import contextlib
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import typer
+from everloop_kernel.errors import ConfigurationError, one_line
+from everloop_kernel.errors import EverloopError as PlatformError
+from rich.console import Console
+from rich.markup import escape
+
+from everloop.cli import (
+    access,
+    data,
+    dead_letters,
+    decisions,
+    demo,
+    doctor,
+    files,
+    lineage,
+    listings,
+    running,
+    status,
+    topics,
+)
+from everloop.errors import EverloopError, UsageError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="everloop",
+    help="Keep tabular models fresh: start the platform, define pipelines, send data, follow what happens.",
+    epilog="Start with: everloop up · everloop apply pipeline.yaml · everloop status",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (running, status, doctor, files, listings, decisions, data, lineage, demo):
+    module.add_to(app)
+app.add_typer(dead_letters.app, name="dlq")
+app.add_typer(access.app, name="token")
+app.add_typer(topics.app, name="topics")
+
+
+def main() -> NoReturn:
+    """Run the command of `sys.argv`. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except Exception as error:  # noqa: BLE001  # the last line of defence: people get a sentence
+        code = _explain(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if isinstance(error, EverloopError):
+        console.print(f"[red]{escape(error.message)}[/red]")
+        if error.mend:
+            console.print(escape(error.mend))
+        return error.exit_code
+    if isinstance(error, PlatformError):
+        console.print(f"[red]{escape(one_line(error))}[/red]")
+        return UsageError.exit_code if isinstance(error, ConfigurationError) else EverloopError.exit_code
+    console.print(f"[red]{escape(one_line(error))}[/red]")
+    with contextlib.suppress(OSError):
+        console.print(f"That was not foreseen; the details are in {_keep(error)}")
+    return EverloopError.exit_code
+
+
+def _keep(error: Exception) -> Path:
+    text = "".join(traceback.format_exception(error))
+    with tempfile.NamedTemporaryFile("w", prefix="everloop-error-", suffix=".log", delete=False) as file:
+        file.write(text)
+    return Path(file.name)

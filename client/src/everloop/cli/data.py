@@ -1,0 +1,122 @@
+"""`everloop publish` and `predict`: data in, answers out."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json, PipelineName
+from everloop.cli.output import console, print_json
+from everloop.client import Client, PublishResult
+from everloop.errors import EverloopError, UsageError
+
+__all__ = ["add_to"]
+
+_SHOWN = 5
+
+
+class Kind(StrEnum):
+    """What a record is."""
+
+    OBSERVATIONS = "observations"
+    LABELS = "labels"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: everloop publish flight-delay observations flights.ndjson")(publish)
+    app.command(epilog='Example: everloop predict flight-delay -d \'{"origin": "EWR", "distance": 1400}\'')(
+        predict
+    )
+
+
+def publish(
+    pipeline: PipelineName,
+    kind: Annotated[Kind, typer.Argument(help="What the records are.")],
+    file: Annotated[
+        Path, typer.Argument(help="A JSON object, an array, or one object a line; - reads standard input.")
+    ],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    *,
+    source: Annotated[
+        str | None, typer.Option(help="The CloudEvents source; (source, id) is taken once.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Send records to ingest; exit 1 if one was refused."""
+    records = list(_records(_text(file)))
+    with Client(data_dir=data_dir) as client:
+        result = client.publish(pipeline, kind.value, records, source=source)
+    if as_json:
+        print_json(dataclasses.asdict(result))
+    else:
+        _print(result)
+    if result.refused:
+        raise EverloopError(
+            f"{len(result.refused)} of {len(records)} records were refused.", "Mend them and send them again."
+        )
+
+
+def predict(
+    pipeline: PipelineName,
+    fields: Annotated[str, typer.Option("--data", "-d", help="The observation's fields as a JSON object.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    *,
+    prediction_id: Annotated[
+        str | None, typer.Option("--id", help="The id that its label will have.")
+    ] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Ask this model version.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask for one prediction."""
+    given = next(_records(fields), {})
+    chosen = prediction_id or given.pop("id", None)
+    with Client(data_dir=data_dir) as client:
+        found = client.predict(pipeline, given, prediction_id=chosen, version=version)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+    else:
+        console.print(f"{found.output:.6g} by model version {found.model_version}, id {found.id}")
+
+
+def _print(result: PublishResult) -> None:
+    console.print(f"{result.accepted} accepted, {len(result.refused)} refused")
+    for one in result.refused[:_SHOWN]:
+        rules = "; ".join(
+            f"{v['field'] or 'record'}: {v['rule']}, {v['mend']}" for v in one.get("violations", [])
+        )
+        console.print(f"  row {one['row']}: {one.get('reason')}: {rules}")
+
+
+def _text(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EverloopError(f"{file} cannot be read: {error}", "Name a UTF-8 file.") from error
+
+
+def _records(text: str) -> Iterator[dict[str, Any]]:
+    """An array's objects, or each line's, or the only one."""
+    try:
+        whole = json.loads(text)
+        found = whole if isinstance(whole, list) else [whole]
+    except ValueError:
+        found = [_line(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    for record in found:
+        if not isinstance(record, dict):
+            raise UsageError(
+                f"{str(record)[:80]} is no JSON object.", "A record is an object with its fields."
+            )
+        yield record
+
+
+def _line(number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise UsageError(f"Line {number} is no JSON: {error}", "Write one JSON object a line.") from error

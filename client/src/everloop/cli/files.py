@@ -1,0 +1,87 @@
+"""`everloop check`, `explain` and `apply`: a pipeline's file."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from everloop_features import Compiled
+from everloop_features import compile as compile_features
+from everloop_schemas.pipeline import Pipeline, load, locate, to_definition
+from rich.syntax import Syntax
+
+from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json
+from everloop.cli.output import console, print_json
+from everloop.client import Client
+from everloop.errors import EverloopError
+
+__all__ = ["add_to"]
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A pipeline's YAML file.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: everloop check flights.yaml")(check)
+    app.command(epilog="Example: everloop explain flights.yaml")(explain)
+    app.command(epilog="Example: everloop apply flights.yaml")(apply)
+
+
+def check(file: File) -> None:
+    """Check a pipeline's file without any service: keys, types, rules, expressions."""
+    pipeline, compiled = _read(file)
+    count = len(compiled.names)
+    console.print(f"{file}: the pipeline {pipeline.pipeline} is well formed and has {count} features.")
+
+
+def explain(file: File, *, as_json: Json = False) -> None:
+    """Print a pipeline's file with every default filled in, and what its features are."""
+    pipeline, compiled = _read(file)
+    definition = to_definition(pipeline)
+    features = dict(zip(compiled.names, compiled.types, strict=True))
+    if as_json:
+        print_json({"definition": definition, "features": features, "needs_state": compiled.needs_state})
+        return
+    console.print(Syntax(yaml.safe_dump(definition, sort_keys=False, allow_unicode=True), "yaml"))
+    for name, kind in features.items():
+        console.print(f"{name}: {kind}")
+    state = (
+        "Its features look at earlier records"
+        if compiled.needs_state
+        else "Its features need no earlier record"
+    )
+    console.print(
+        f"{state}; the log has {pipeline.partitions} partitions by {', '.join(pipeline.partition_by)}."
+    )
+
+
+def apply(file: File, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: Json = False) -> None:
+    """Check a pipeline's file and make it the pipeline's current version."""
+    _read(file)
+    with Client(data_dir=data_dir) as client:
+        found = client.apply(file.read_text("utf-8"))
+    if as_json:
+        print_json(found)
+    else:
+        console.print(_outcome(found))
+
+
+def _outcome(found: dict[str, Any]) -> str:
+    name, version = found["pipeline"], found["version"]
+    if found["outcome"] == "unchanged":
+        return f"{name} is unchanged: version {version}."
+    return f"{name} has version {version} now. Send data: everloop publish {name} observations FILE"
+
+
+def _read(file: Path) -> tuple[Pipeline, Compiled]:
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EverloopError(f"{file} cannot be read: {error}", "Name a UTF-8 file.") from error
+    pipeline = load(text, str(file))
+    if isinstance(pipeline, list):
+        raise EverloopError("\n".join(map(str, pipeline)))
+    compiled = compile_features(pipeline)
+    if isinstance(compiled, list):
+        raise EverloopError("\n".join(map(str, locate(compiled, text, str(file)))))
+    return pipeline, compiled

@@ -1,0 +1,264 @@
+"""A small Python client of the services' HTTP APIs.
+
+```python
+with Client() as everloop:
+    everloop.apply(Path("pipeline.yaml").read_text())
+    everloop.publish("flight-delay", "observations", [{"id": "a1", ...}])
+    print(everloop.predict("flight-delay", {"origin": "EWR", ...}, prediction_id="a1").output)
+```
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import httpx
+import yaml
+
+from everloop.addresses import Addresses, ClientSettings, find_addresses
+from everloop.errors import EverloopError
+from everloop.inference import Prediction, request_of, response_of
+
+__all__ = ["Client", "Prediction", "PublishResult"]
+
+_TIMEOUT_SECONDS = 30.0
+_ROWS_PER_REQUEST = 2000
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    """How many records the broker has, and why the others were refused."""
+
+    accepted: int
+    refused: tuple[Json, ...]
+
+
+class Client:
+    """Talks to the services; without arguments, to those that the environment and `data_dir` name.
+
+    Every method raises EverloopError, which says what to do, when a service refuses or does not answer.
+    """
+
+    def __init__(
+        self, addresses: Addresses | None = None, *, token: str | None = None, data_dir: Path | None = None
+    ) -> None:
+        self.addresses = addresses or find_addresses(data_dir)
+        known = ClientSettings().token
+        secret = token or (known.get_secret_value() if known else None)
+        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        self._http = httpx.Client(timeout=_TIMEOUT_SECONDS, headers=headers)
+
+    def apply(self, text: str) -> Json:
+        """Define a pipeline, or a new version of it, from the text of its file."""
+        name = _pipeline_name(text)
+        return self._call("PUT", "registry", f"/v1/pipelines/{name}", content=text.encode())
+
+    def pipelines(self) -> list[Json]:
+        """Every pipeline's current version."""
+        return list(self._call("GET", "registry", "/v1/pipelines")["pipelines"])
+
+    def pipeline(self, name: str) -> Json:
+        """One pipeline's current definition and its versions."""
+        return self._call("GET", "registry", f"/v1/pipelines/{name}")
+
+    def models(self, pipeline: str) -> list[Json]:
+        """Every model version: stage, trigger, metrics, gates."""
+        return list(self._call("GET", "registry", f"/v1/pipelines/{pipeline}/models")["models"])
+
+    def model(self, pipeline: str, version: int) -> Json:
+        """One model version's lineage: trigger, dataset, cut, gates, decisions."""
+        return self._call("GET", "registry", f"/v1/pipelines/{pipeline}/models/{version}")
+
+    def deployment(self, pipeline: str) -> Json:
+        """What should run, and what the serving instances hold."""
+        return self._call("GET", "registry", f"/v1/pipelines/{pipeline}/deployment")
+
+    def history(self, pipeline: str) -> Json:
+        """The audit trail, newest first."""
+        return self._call("GET", "registry", f"/v1/pipelines/{pipeline}/history")
+
+    def approve(self, pipeline: str, version: int, reason: str, *, override: bool = False) -> Json:
+        """Approve a version; `override` overrules failed gates, and is kept in the history."""
+        body = {"reason": reason, **({"override": True} if override else {})}
+        return self._decide(pipeline, f"models/{version}/approve", body)
+
+    def reject(self, pipeline: str, version: int, reason: str) -> Json:
+        """Refuse a version; a champion that is refused is replaced by the one before it."""
+        return self._decide(pipeline, f"models/{version}/reject", {"reason": reason})
+
+    def roll_back(self, pipeline: str, reason: str) -> Json:
+        """Serve the previous champion again."""
+        return self._decide(pipeline, "rollback", {"reason": reason})
+
+    def pin(self, pipeline: str, version: int, reason: str) -> Json:
+        """Keep a version loaded, reachable by its number."""
+        return self._decide(pipeline, f"pins/{version}", {"reason": reason})
+
+    def unpin(self, pipeline: str, version: int) -> Json:
+        """Let a pinned version go."""
+        return self._call("DELETE", "registry", f"/v1/pipelines/{pipeline}/pins/{version}")
+
+    def train(self, pipeline: str, reason: str, parameters: Mapping[str, Any] | None = None) -> Json:
+        """Ask for a run now."""
+        body = {"reason": reason, "parameters": dict(parameters or {})}
+        return self._call("POST", "trainer", f"/v1/pipelines/{pipeline}/runs", json=body)
+
+    def runs(self, pipeline: str) -> list[Json]:
+        """Every run with its trigger and outcome."""
+        return list(self._call("GET", "trainer", "/v1/runs", params={"pipeline": pipeline})["items"])
+
+    def run(self, run_id: str) -> Json:
+        """One run."""
+        return self._call("GET", "trainer", f"/v1/runs/{run_id}")
+
+    def verify(self, pipeline: str, version: int) -> Json:
+        """Rebuild a version's dataset and artifact from the log and compare their SHA-256s."""
+        path = f"/v1/pipelines/{pipeline}/models/{version}/verify"
+        return self._call("POST", "trainer", path, timeout=600)
+
+    def observation(self, pipeline: str, observation_id: str, pipeline_version: int | None = None) -> Json:
+        """One observation as the log holds it, its vector and its label."""
+        path = f"/v1/pipelines/{pipeline}/observations/{observation_id}"
+        params = {} if pipeline_version is None else {"pipeline_version": pipeline_version}
+        return self._call("GET", "trainer", path, params=params)
+
+    def predictions(self, prediction_id: str, pipeline: str | None = None) -> list[Json]:
+        """Every answer given under this id, with its outcome once the label is known."""
+        params = {"pipeline": pipeline} if pipeline else {}
+        found = self._call("GET", "monitor", f"/v1/predictions/{prediction_id}", params=params)
+        return list(found["predictions"])
+
+    def performance(self, pipeline: str) -> Json:
+        """Live figures per model version and day."""
+        return self._call("GET", "monitor", f"/v1/pipelines/{pipeline}/performance")
+
+    def publish(
+        self,
+        pipeline: str,
+        kind: Literal["observations", "labels"],
+        records: Sequence[Mapping[str, Any]],
+        *,
+        source: str | None = None,
+    ) -> PublishResult:
+        """Send records; returns once the broker has those that are accepted."""
+        accepted, refused = 0, []
+        for first in range(0, len(records), _ROWS_PER_REQUEST):
+            page = records[first : first + _ROWS_PER_REQUEST]
+            found = self._publish(pipeline, kind, page, source)
+            accepted += int(found["accepted"])
+            refused += [
+                {"row": first + row, **result}
+                for row, result in enumerate(found["results"])
+                if result.get("status") == "refused"
+            ]
+        return PublishResult(accepted, tuple(refused))
+
+    def predict(
+        self,
+        pipeline: str,
+        fields: Mapping[str, Any],
+        *,
+        prediction_id: str | None = None,
+        version: int | None = None,
+    ) -> Prediction:
+        """Ask for one prediction; `fields` are the observation's, the event time among them."""
+        body = request_of(fields, prediction_id)
+        place = f"/versions/{version}" if version is not None else ""
+        found = self._call("POST", "serving", f"/v2/models/{pipeline}{place}/infer", json=body)
+        return response_of(found)
+
+    def why_not_ready(self, service: str) -> str | None:
+        """None when a service is ready, else what it says."""
+        try:
+            answer = self._http.get(f"{self.addresses.of(service)}/health/ready", timeout=3)
+        except httpx.HTTPError as error:
+            return f"does not answer at {self.addresses.of(service)} ({type(error).__name__})"
+        return None if answer.is_success else _why_not(answer)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _decide(self, pipeline: str, what: str, body: Json) -> Json:
+        return self._call("POST", "registry", f"/v1/pipelines/{pipeline}/{what}", json=body)
+
+    def _publish(
+        self, pipeline: str, kind: str, page: Sequence[Mapping[str, Any]], source: str | None
+    ) -> Json:
+        lines = "\n".join(json.dumps(record, allow_nan=False) for record in page)
+        headers = {"Content-Type": "application/x-ndjson", **({"ce-source": source} if source else {})}
+        path = f"/v1/pipelines/{pipeline}/{kind}"
+        return self._call("POST", "ingest", path, content=lines.encode(), headers=headers, results_also=True)
+
+    def _call(
+        self, method: str, service: str, path: str, *, results_also: bool = False, **options: Any
+    ) -> Json:
+        url = self.addresses.of(service) + path
+        try:
+            answer = self._http.request(method, url, **options)
+        except httpx.HTTPError as error:
+            raise EverloopError(
+                f"{service} does not answer at {self.addresses.of(service)} ({type(error).__name__}).",
+                "`everloop up` starts it; one that runs elsewhere is named by "
+                f"EVERLOOP_{service.upper()}_URL.",
+            ) from error
+        body = _json(answer)
+        if answer.is_success or (results_also and "results" in body):
+            return body
+        raise _refused(service, answer.status_code, body)
+
+
+def _pipeline_name(text: str) -> str:
+    try:
+        parsed = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise EverloopError(
+            f"The pipeline file is no YAML: {error}", "`everloop check` says more."
+        ) from error
+    name = parsed.get("pipeline") if isinstance(parsed, dict) else None
+    if not isinstance(name, str):
+        raise EverloopError(
+            "The pipeline file has no `pipeline: <name>`.", "Name the pipeline in its first line."
+        )
+    return name
+
+
+def _json(answer: httpx.Response) -> Json:
+    try:
+        body = answer.json()
+    except ValueError:
+        return {"detail": answer.text[:300]}
+    return body if isinstance(body, dict) else {"items": body}
+
+
+def _refused(service: str, status: int, body: Json) -> EverloopError:
+    detail = body.get("detail") or body.get("error") or body.get("title") or ""
+    lines = [f"{service} refuses ({status}): {detail}", *map(_problem_line, body.get("problems", []))]
+    return EverloopError("\n".join(lines), str(body.get("mend", "")))
+
+
+def _problem_line(problem: Json) -> str:
+    return "  {file}:{line} {field}: {message} [{rule}]; {mend}".format_map(problem)
+
+
+def _why_not(answer: httpx.Response) -> str:
+    body = _json(answer)
+    waiting = [
+        f"{one.get('name')}: {one.get('reason')}"
+        for one in body.get("components", [])
+        if not one.get("ready")
+    ]
+    return "; ".join(waiting) or str(body.get("detail") or body.get("status") or body)[:300]
