@@ -24,8 +24,8 @@ LEAST_PENDING_US = 7 * 86_400 * 1_000_000
 class Compiled:
     """A pipeline's features, ready to be computed.
 
-    `names` and `types` are in the order of every vector: by name, so that a definition means the same after any
-    store or digest that does not keep the order of a mapping. Text fields give categories.
+    `names` and `types` are in the order of every vector: by name, so that a definition means the same after
+    any store or digest that does not keep the order of a mapping. Text fields give categories.
     """
 
     def __init__(
