@@ -46,6 +46,14 @@ class Check:
     mend: str = ""
 
 
+def _good(name: str, found: str) -> Check:
+    return Check(name, ok=True, found=found)
+
+
+def _bad(name: str, found: str, mend: str) -> Check:
+    return Check(name, ok=False, found=found, mend=mend)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the command of this module."""
     app.command(epilog="Example: everloop doctor --json")(doctor)
@@ -95,9 +103,7 @@ def _disk(data_dir: Path) -> Check:
     there = next(folder for folder in (data_dir.absolute(), *data_dir.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if not os.access(there, os.W_OK):
-        return Check(
-            "data folder", ok=False, found=f"{there} may not be written to", mend="Choose another --data-dir."
-        )
+        return _bad("data folder", f"{there} may not be written to", "Choose another --data-dir.")
     found = f"{data_dir.absolute()}, {bytes_text(free)} free"
     return Check("data folder", free >= _LEAST_DISK_BYTES, found, "Free 2 GiB, or choose another --data-dir.")
 
@@ -107,9 +113,7 @@ def _tokens() -> Iterator[Check]:
     if file is None:
         return
     if not file.exists():
-        yield Check(
-            "tokens", False, f"{file} is not there", "Make one: everloop token create NAME --role ROLE"
-        )
+        yield _bad("tokens", f"{file} is not there", "Make one: everloop token create NAME --role ROLE")
         return
     private = not stat.S_IMODE(file.stat().st_mode) & 0o077
     yield Check("tokens", private, f"{file}", f"Others may read it: chmod 600 {file}")
@@ -136,7 +140,7 @@ def _ports() -> Iterator[Check]:
         try:
             require_free(port, name, setting_of(name))
         except EverloopError as error:
-            yield Check(f"port {port} ({name})", ok=False, found=f"in use by {owner(port)}", mend=error.mend)
+            yield _bad(f"port {port} ({name})", f"in use by {owner(port)}", error.mend)
 
 
 def _topics(addresses: Addresses, client: Client) -> Iterator[Check]:
@@ -149,12 +153,8 @@ def _topics(addresses: Addresses, client: Client) -> Iterator[Check]:
     try:
         drifts = asyncio.run(topic_drift(KafkaSettings(bootstrap_servers=addresses.kafka), wanted))
     except (KafkaError, OSError) as error:
-        yield Check(
-            "topics",
-            False,
-            f"Kafka at {addresses.kafka} does not answer ({type(error).__name__})",
-            "everloop up",
-        )
+        found = f"Kafka at {addresses.kafka} does not answer ({type(error).__name__})"
+        yield _bad("topics", found, "everloop up")
         return
     for drift in drifts:
         found = (
@@ -162,9 +162,9 @@ def _topics(addresses: Addresses, client: Client) -> Iterator[Check]:
             if drift.actual is None
             else f"{drift.setting} is {drift.actual}, its file says {drift.wanted}"
         )
-        yield Check(f"topic {drift.topic}", ok=False, found=found, mend=_mend(drift.actual, drift.setting))
+        yield _bad(f"topic {drift.topic}", found, _mend(drift.actual, drift.setting))
     if not drifts:
-        yield Check("topics", ok=True, found=f"{len(wanted)} as their files say")
+        yield _good("topics", f"{len(wanted)} as their files say")
 
 
 def _mend(actual: str | None, setting: str) -> str:
@@ -190,8 +190,8 @@ def _keys(addresses: Addresses, data_dir: Path) -> str:
 
 def _tried(name: str, look: Callable[[], str]) -> Check:
     try:
-        return Check(name, True, look())
+        return _good(name, look())
     except EverloopError as error:
-        return Check(name, False, error.message, error.mend)
+        return _bad(name, error.message, error.mend)
     except (httpx.HTTPError, OSError) as error:
-        return Check(name, False, f"{type(error).__name__}: {error}", "everloop up")
+        return _bad(name, f"{type(error).__name__}: {error}", "everloop up")

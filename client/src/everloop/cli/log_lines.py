@@ -1,6 +1,7 @@
 """The processes' log files, merged into one coloured stream."""
 
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,17 @@ _LEVELS = {"error": "bold red", "critical": "bold red", "warning": "yellow"}
 _PLAIN = {"time", "level", "logger", "message", "service", "trace_id", "span_id", "traceback"}
 _POLL_SECONDS = 0.25
 _LONGEST_VALUE = 200
+
+
+def _always(_line: str) -> bool:
+    return True
+
+
+_SHOWN = {
+    "kafka": re.compile(r" (WARN|ERROR|FATAL) ").search,
+    "postgres": re.compile(r" (WARNING|ERROR|FATAL|PANIC): ").search,
+}
+"""What of the servers' own logs is worth a line in the terminal; the files have all of it."""
 
 
 class LogFollower:
@@ -50,7 +62,7 @@ class LogFollower:
 
     def _print_new(self) -> None:
         for path in sorted(self._folder.glob("*.log")):
-            for line in self._new_lines(path):
+            for line in filter(_SHOWN.get(path.stem, _always), self._new_lines(path)):
                 self._console.print(line_text(path.stem, line))
 
     def _new_lines(self, path: Path) -> list[str]:

@@ -129,7 +129,7 @@ def _welcome(stack: Stack) -> None:
 
 
 class _Ending:
-    """The first SIGINT, SIGTERM or SIGHUP ends the stack: it interrupts a start, and is waited for after it."""
+    """The first SIGINT, SIGTERM or SIGHUP ends the stack: it interrupts a start, and is awaited after it."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()

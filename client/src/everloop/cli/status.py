@@ -78,10 +78,11 @@ def _service(client: Client, name: str, record: StackRecord | None) -> dict[str,
 def _process(name: str, record: StackRecord | None) -> dict[str, Any]:
     """What a process of this machine's stack takes; nothing is known about others."""
     process = record.processes.get(name) if record else None
+    known = {"name": name, "restarts": process.restarts if process else None}
     if process is None or process.pid is None or not psutil.pid_exists(process.pid):
-        return {"name": name, "pid": None, "memory_bytes": None, "cpu_seconds": None, "restarts": None}
+        return {**known, "pid": None, "memory_bytes": None, "cpu_seconds": None}
     used = {"memory_bytes": memory_bytes(process.pid), "cpu_seconds": round(cpu_seconds(process.pid), 2)}
-    return {"name": name, "pid": process.pid, **used, "restarts": process.restarts}
+    return {**known, "pid": process.pid, **used}
 
 
 def _pipelines(client: Client) -> list[dict[str, Any]]:

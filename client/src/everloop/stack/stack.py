@@ -19,6 +19,7 @@ from everloop.embedded.children import Child, Program
 from everloop.embedded.kafka import Kafka
 from everloop.embedded.ports import require_free
 from everloop.embedded.postgres import Postgres
+from everloop.errors import EverloopError
 from everloop.lag import lag_by_group
 from everloop.stack.folder import STACK_VARIABLE, DataFolder, ProcessRecord, StackRecord
 from everloop.stack.settings import SERVICES, Ports, ServiceSpec, setting_of
@@ -167,8 +168,7 @@ class Stack:
     def _bring_up(self) -> None:
         self.folder.end_leftovers()
         servers = self._supervised_servers()
-        for name, port in self.ports.of(self.names).items():
-            require_free(port, name, setting_of(name))
+        self._require_ports()
         self._supervisor.begin()
         self._supervisor.bring_up(servers, _READY_SECONDS)
         self._postgres.create_database()
@@ -179,6 +179,17 @@ class Stack:
             self._supervisor.bring_up([self._supervised(spec) for spec in wanted], _READY_SECONDS)
         self._ready = True
         self._record()
+
+    def _require_ports(self) -> None:
+        taken: dict[int, str] = {}
+        for name, port in self.ports.of(self.names).items():
+            if port in taken:
+                raise EverloopError(
+                    f"Port {port} is wanted for {taken[port]} and for {name}.",
+                    f"Change one with {setting_of(name)}.",
+                )
+            taken[port] = name
+            require_free(port, name, setting_of(name))
 
     def _supervised_servers(self) -> list[Supervised]:
         self._kafka.end_leftover()
