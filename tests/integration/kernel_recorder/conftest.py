@@ -72,7 +72,9 @@ class Bench:
         return [row["value"] for row in await self.pool.fetch("SELECT value FROM applied")]
 
     async def offsets(self) -> dict[int, int]:
-        rows = await self.pool.fetch("SELECT partition, next FROM consumer_offsets WHERE topic = $1", self.source)
+        rows = await self.pool.fetch(
+            "SELECT partition, next FROM consumer_offsets WHERE topic = $1", self.source
+        )
         return {row["partition"]: row["next"] for row in rows}
 
     async def read(self, topic: str) -> list[Any]:
@@ -164,7 +166,10 @@ async def _create_topics(kafka: KafkaSettings, topics: dict[str, int]) -> None:
 
 @pytest.fixture
 async def bench(kafka, postgres, unique: Callable[[str], str]) -> AsyncIterator[Bench]:
-    service, settings = unique("svc").replace("-", "_"), KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
+    service, settings = (
+        unique("svc").replace("-", "_"),
+        KafkaSettings(bootstrap_servers=kafka.bootstrap_servers),
+    )
     database = PostgresSettings(dsn=postgres.dsn)
     pool = await open_pool(database, service)
     await pool.execute(f"CREATE SCHEMA {service}")
@@ -172,7 +177,9 @@ async def bench(kafka, postgres, unique: Callable[[str], str]) -> AsyncIterator[
         await pool.execute(script)
     producer = plain_producer(settings)
     await producer.start()
-    bench = Bench(service, unique("group"), unique("source"), unique("target"), settings, database, pool, producer)
+    bench = Bench(
+        service, unique("group"), unique("source"), unique("target"), settings, database, pool, producer
+    )
     await _create_topics(settings, bench.partitions)
     yield bench
     await producer.stop()

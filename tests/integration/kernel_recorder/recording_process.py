@@ -12,7 +12,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from everloop_kernel.recorder import Message, OutboxRelay, Recorder, Subscription, Transaction, open_pool, outbox
+from everloop_kernel.recorder import (
+    Message,
+    OutboxRelay,
+    Recorder,
+    Subscription,
+    Transaction,
+    open_pool,
+    outbox,
+)
 from everloop_kernel.service import main, serve
 from everloop_kernel.settings import KafkaSettings, PlatformSettings, PostgresSettings
 

@@ -79,7 +79,9 @@ async def test_what_postgres_cannot_store_is_set_aside(bench, running, until, re
 
     async def handler(messages, work):
         for message in messages:
-            await work.connection.execute("INSERT INTO strict VALUES ($1::text::bigint::int)", message.value.decode())
+            await work.connection.execute(
+                "INSERT INTO strict VALUES ($1::text::bigint::int)", message.value.decode()
+            )
         await record(messages, work)
 
     await bench.send([b"1", b"99999999999", b"3"])
@@ -136,7 +138,9 @@ async def test_many_dead_letters_stop_the_recorder(bench, until):
         for message in messages:
             work.reject(message, "bad", "all are bad")
 
-    bench.platform = bench.platform.model_copy(update={"dead_letter_limit_count": 10, "dead_letter_limit_share": 0.5})
+    bench.platform = bench.platform.model_copy(
+        update={"dead_letter_limit_count": 10, "dead_letter_limit_share": 0.5}
+    )
     recorder = bench.recorder(handler, max_records=5)
     await bench.send([b"x"] * 100)
     async with asyncio.timeout(30):
