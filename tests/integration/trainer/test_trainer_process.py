@@ -18,7 +18,7 @@ from everloop_kernel import artifacts
 from everloop_schemas.events import ModelTrained, RunFailed, RunStarted
 
 sys.path.insert(0, str(Path(__file__).parent))
-from trainer_rig import Ears, Neighbours, World, pipeline_of, trainer  # noqa: E402
+from trainer_rig import Ears, Neighbours, World, pipeline_of, trainer
 
 pytestmark = pytest.mark.integration
 
@@ -90,7 +90,7 @@ async def check_pages(process, world, trained):
         page = (await process.get(f"/v1/pipelines/{name}/observations/{seen}")).json()
         assert page["observation"]["fields"]["origin"] == page["label"]["fields"]["origin"]
         assert page["vector"]["offset"] == page["observation"]["offset"]
-        assert list(page["vector"]["values"]) == list(world.pipeline.features)
+        assert list(page["vector"]["values"]) == sorted(world.pipeline.features)
     verified = (await process.post(f"/v1/pipelines/{name}/models/1/verify")).json()
     assert verified["dataset"] == {
         "recorded": trained.dataset.sha256,
@@ -140,7 +140,7 @@ async def check_drift(neighbours, ears, world, trained):
 
 async def check_memory(process):
     """The service idles: numbers are the business of its children."""
-    maps = Path(f"/proc/{process.pid}/maps").read_text()
+    maps = process.mapped_files()
     assert [name for name in ("numpy", "pyarrow", "lightgbm", "pandas", "scipy") if f"/{name}/" in maps] == []
 
 
@@ -162,9 +162,7 @@ async def check_segments(postgres, home, name):
     assert sum(row["rows"] for row in rows if row["kind"] == "records") + staged == 2 * 2600
 
 
-async def test_a_kill_in_the_middle_of_training_costs_time_and_nothing_else(
-    broker, postgres, home, unique
-):
+async def test_a_kill_in_the_middle_of_training_costs_time_and_nothing_else(broker, postgres, home, unique):
     """kill -9 must neither lose a run nor give two models for one trigger."""
     world = World(pipeline_of(unique("killed"), trees=4000))
     async with Neighbours(broker) as neighbours, Ears(broker, world.pipeline.pipeline) as ears:
@@ -188,7 +186,9 @@ async def test_a_kill_in_the_middle_of_training_costs_time_and_nothing_else(
 
 async def training_begun(home):
     """A job's directory is there, and its process has had a moment."""
-    while not list((home / "trainer" / "jobs").glob("*/job.json")):
+    for _ in range(2000):
+        if list((home / "trainer" / "jobs").glob("*/job.json")):
+            break
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.5)
 

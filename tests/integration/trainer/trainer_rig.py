@@ -146,7 +146,7 @@ class Neighbours:
         await self._producer.send_and_wait(event.topic, value, headers=headers, key=event.pipeline.encode())
 
     async def publish(self, world, *, arrive=True, vectors=True):
-        """Send what the world's logs hold beyond what was sent, its vectors, and then that data has arrived."""
+        """Send what the logs hold beyond what was sent, its vectors, and then that data has arrived."""
         name = world.pipeline.pipeline
         for partition, log in world.logs.items():
             new = log[world.sent[partition] :]
@@ -173,9 +173,7 @@ class Neighbours:
             for v in replay(compiled, list(enumerate(world.logs[partition])))
             if v.offset >= since
         ]
-        await self._send(
-            TOPICS[VectorComputed.topic].topic_for(world.pipeline.pipeline), partition, vectors
-        )
+        await self._send(TOPICS[VectorComputed.topic].topic_for(world.pipeline.pipeline), partition, vectors)
 
     def _arrived(self, world, partition):
         log = world.logs[partition]
@@ -292,6 +290,10 @@ class TrainerProcess:
     @property
     def pid(self):
         return self._child.pid
+
+    def mapped_files(self):
+        """What the process has loaded, as the kernel sees it."""
+        return Path(f"/proc/{self.pid}/maps").read_text()
 
     async def start(self):
         with (self.directory / "trainer.log").open("ab") as log:

@@ -4,6 +4,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from everloop_trainer.domain.artifact import golden_rows, pack, unpack_model
 from everloop_trainer.domain.matrix import categories_of, encode
@@ -51,7 +52,7 @@ def test_the_matrix_equals_what_serving_encodes():
     """A category with another code in serving than in training is a wrong prediction nobody sees."""
     encoding = pytest.importorskip("everloop_features.encoding")
     columns = vectors(200).columns
-    taught = categories_of(tuple(column.take(range_of(100)) for column in columns))
+    taught = categories_of(tuple(column.take(np.arange(100)) for column in columns))
     matrix = encode(columns, {**taught, "carrier": ["A", "B", "C"]})
     features = [
         {"name": "wind", "type": "number"},
@@ -62,12 +63,6 @@ def test_the_matrix_equals_what_serving_encodes():
     for i, row in enumerate(matrix.tolist()):
         values = [None if column.values[i] != column.values[i] else column.values[i] for column in columns]
         assert repr(list(encoder.row(values))) == repr(row)
-
-
-def range_of(n):
-    import numpy as np
-
-    return np.arange(n)
 
 
 @pytest.mark.parametrize(

@@ -62,15 +62,15 @@ def test_a_certain_and_wrong_probability_costs_much_but_not_infinitely():
 def test_a_clearly_better_candidate_wins_and_the_reverse_loses(name):
     """Confidence is what keeps a lucky model out of production."""
     c = contest()
-    assert win_share(name, c.truth, c.candidate, c.champion, days(), 1) > 0.99
-    assert win_share(name, c.truth, c.champion, c.candidate, days(), 1) < 0.01
+    assert win_share(name, c.truth, c.candidate, c.champion, by=days(), seed=1) > 0.99
+    assert win_share(name, c.truth, c.champion, c.candidate, by=days(), seed=1) < 0.01
 
 
 @pytest.mark.parametrize("name", ["log_loss", "auc"])
 def test_a_model_does_not_beat_itself(name):
     """The same model trained twice must not replace itself over and over."""
     c = contest()
-    assert win_share(name, c.truth, c.candidate, c.candidate, days(), 1) == 0.5
+    assert win_share(name, c.truth, c.candidate, c.candidate, by=days(), seed=1) == 0.5
 
 
 def test_confidence_comes_from_days_not_from_rows():
@@ -78,7 +78,7 @@ def test_confidence_comes_from_days_not_from_rows():
     c = contest(skill=0.0)
     lucky = c.champion.copy()
     lucky[:100] = c.truth[:100] * 0.9 + 0.05
-    share = win_share("log_loss", c.truth, lucky, c.champion, days(), 1)
+    share = win_share("log_loss", c.truth, lucky, c.champion, by=days(), seed=1)
     assert share < 0.9
 
 
@@ -86,7 +86,7 @@ def test_the_same_seed_draws_the_same_days():
     """Evidence that changed from process to process could not be verified."""
     c = contest(skill=0.01)
     first, second, other = (
-        win_share("brier", c.truth, c.candidate, c.champion, days(), s) for s in (1, 1, 2)
+        win_share("brier", c.truth, c.candidate, c.champion, by=days(), seed=s) for s in (1, 1, 2)
     )
     assert first == second
     assert 0 < abs(first - other) < 0.2 or first in {0.0, 1.0}

@@ -1,4 +1,7 @@
 import dataclasses
+import hashlib
+import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -74,16 +77,12 @@ def test_a_repeated_observation_id_gives_one_row():
 
 
 def test_the_digest_is_of_the_documented_bytes():
-    """An auditor with another program must get the same number; this one was computed by hand from the format."""
+    """An auditor with another program must get the same number: here by the format's text alone."""
     made = assemble(IDENTITY, vectors(6), labels(6), EVERYTHING, 0)
     assert dataset_sha256(made) == by_the_book(made)
 
 
 def by_the_book(made):
-    import hashlib
-    import json
-    import struct
-
     def text(value):
         return (
             b"\xff\xff\xff\xff" if value is None else struct.pack("<I", len(value.encode())) + value.encode()
@@ -173,7 +172,7 @@ def test_history_loaded_at_once_is_split_by_the_labels_own_time():
 
 
 def test_the_champion_is_only_judged_on_rows_it_has_not_seen():
-    """A champion that is compared on its own training rows looks better than it is, and nothing replaces it."""
+    """A champion that is compared on its own training rows looks too good, and nothing replaces it."""
     made = dataset(1000)
     parts = split(made, 0.5, int(made.event_time[699]), 100)
     assert parts.comparable

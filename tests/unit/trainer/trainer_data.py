@@ -1,7 +1,7 @@
 """Small datasets for the trainer's tests."""
 
 import numpy as np
-from everloop_trainer.domain.dataset import Column, Dataset, Identity, Labels, Vectors
+from everloop_trainer.domain.dataset import Column, Dataset, Identity, Labels, Vectors, assemble
 
 IDENTITY = Identity("flights", 1, "0" * 64)
 HOUR = 3_600_000_000
@@ -39,8 +39,6 @@ def labels(n, *, seed=1, partitions=3, delay=HOUR):
 
 def dataset(n, **changes):
     """All of them, joined."""
-    from everloop_trainer.domain.dataset import assemble
-
     cut = {0: n * 2, 1: n * 2, 2: n * 2}
     made = assemble(IDENTITY, vectors(n), labels(n), cut, 0)
     return Dataset(**{**{name: getattr(made, name) for name in Dataset.__slots__}, **changes})

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from everloop_kernel.recorder import OutboxRelay, Recorder, migrate, open_pool, transaction
-from everloop_kernel.service import main, serve
+from everloop_kernel.service import Component, main, serve
 from everloop_kernel.settings import KafkaSettings, PlatformSettings, PostgresSettings
 
 from everloop_trainer.adapters.artifact_files import ArtifactFiles
@@ -47,11 +47,18 @@ async def run() -> int:
     trainings = TrainingProcesses(root)
     ledger = RunLedger(pool, SERVICE, settings.lease_seconds)
     segment_loop = SegmentLoop(segments)
-    components = [
+    components: list[Component] = [
         Recorder(SERVICE, kafka, pool, platform, subscriptions(PostgresWork, segment_loop.bell.ring)),
         OutboxRelay(SERVICE, kafka, pool, platform),
         segment_loop,
-        RunLoop(ledger, segments, trainings, ArtifactFiles(root, kafka), settings.lease_seconds / 3, listen),
+        RunLoop(
+            ledger,
+            segments,
+            trainings,
+            ArtifactFiles(root, kafka),
+            renew_seconds=settings.lease_seconds / 3,
+            listen=listen,
+        ),
     ]
     api = Api(begin, PostgresBook(pool, root), KafkaLogs(kafka, root), trainings)
     try:

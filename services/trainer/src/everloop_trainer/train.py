@@ -1,12 +1,11 @@
-"""The training process: `python -m everloop_trainer.train JOB_DIRECTORY DATA_DIRECTORY PARENT_PID`.
+"""The child process that trains: the job in DIRECTORY, the trainer's files below ROOT.
 
-Reads `job.json`, leaves `artifact.tar` and then `outcome.json`, each complete or absent. It knows no database and no
-broker, so that it survives rebalances, and its memory is given back when it ends. It ends with its parent.
+Reads `job.json`, leaves `artifact.tar` and then `outcome.json`, each complete or absent. It knows no database
+and no broker: it survives rebalances, and its memory is given back when it ends. It ends with its parent.
 """
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,18 +15,25 @@ from everloop_schemas.pipeline import Pipeline, from_definition
 
 from everloop_trainer.adapters.boosting import LightGbm, LoadedModel
 from everloop_trainer.adapters.log_files import replayed
-from everloop_trainer.adapters.orphans import end_with_parent
 from everloop_trainer.adapters.segment_files import read_records, read_vectors
+from everloop_trainer.application.contenders import Contender, Elsewhere, Fitted
 from everloop_trainer.application.snapshot import snapshot
-from everloop_trainer.application.training import Fitted, Stopwatch, Training, train
+from everloop_trainer.application.stopwatch import Stopwatch
+from everloop_trainer.application.training import Training, train
 from everloop_trainer.domain.artifact import unpack_model
 from everloop_trainer.domain.dataset import Dataset
-from everloop_trainer.domain.job import Job, Outcome, Trained, Untrainable, UntrainableError
+from everloop_trainer.domain.job import Champion, Job, Outcome, Trained, Untrainable, UntrainableError
 
 Source = Callable[[Path, Job, Pipeline, Compiled], Dataset]
 
 
-def main(directory: Path, root: Path) -> None:
+def main(directory: str, root: str) -> None:
+    """Do the job as a process of its own."""
+    os.nice(5)  # whoever waits for a prediction goes first
+    do_job(Path(directory), Path(root))
+
+
+def do_job(directory: Path, root: Path) -> None:
     """Do the job in `directory`; the trainer's files lie under `root`."""
     job = Job.model_validate_json((directory / "job.json").read_bytes())
     try:
@@ -49,23 +55,36 @@ def _train(job: Job, root: Path) -> tuple[Trained, bytes]:
         )
     with watch.step("assemble"):
         dataset = _dataset(job, root, pipeline, compiled)
-    champion = None if job.champion is None else _champion(root / "artifacts" / job.champion.artifact_sha256)
+    champion = None if job.champion is None or job.log is not None else _champion(job, job.champion, root)
     return train(Training(job, pipeline, dataset, LightGbm(pipeline.label.type), champion, watch))
 
 
 def _dataset(job: Job, root: Path, pipeline: Pipeline, compiled: Compiled) -> Dataset:
     if job.log is not None:
-        return snapshot(job, pipeline, compiled, *replayed(root, job.log, job.cut, compiled))
-    observations, labels = read_records(root, job.segments)
-    features = list(zip(compiled.names, compiled.types, strict=True))
-    return snapshot(job, pipeline, compiled, observations, labels, read_vectors(root, job.segments, features))
+        observations, labels, vectors = replayed(root, job.log, job.cut, compiled)
+    else:
+        observations, labels = read_records(root, job.segments)
+        features = list(zip(compiled.names, compiled.types, strict=True))
+        vectors = read_vectors(root, job.segments, job.pipeline_version, features)
+    return snapshot(
+        job=job,
+        pipeline=pipeline,
+        evaluator=compiled,
+        observations=observations,
+        labels=labels,
+        vectors=vectors,
+    )
 
 
-def _champion(artifact: Path) -> Fitted:
-    manifest, model = unpack_model(artifact.read_bytes())
+def _champion(job: Job, champion: Champion, root: Path) -> Contender:
+    manifest, model = unpack_model((root / "artifacts" / champion.artifact_sha256).read_bytes())
     features = json.loads(manifest)["features"]
     categories = {feature["name"]: feature["categories"] for feature in features if "categories" in feature}
-    return Fitted(LoadedModel.from_text(model), categories)
+    fitted = Fitted(LoadedModel.from_text(model), categories)
+    if champion.pipeline_version == job.pipeline_version:
+        return fitted
+    columns = [(feature["name"], feature["type"]) for feature in features]
+    return Elsewhere(fitted, read_vectors(root, job.segments, champion.pipeline_version, columns))
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -76,8 +95,3 @@ def write_whole(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
-
-
-if __name__ == "__main__":
-    end_with_parent(int(sys.argv[3]))
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,6 +1,7 @@
 """Models' bytes in files named by their digest; one that is missing is fetched from the artifact topic."""
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from everloop_kernel import artifacts
 from everloop_kernel.settings import KafkaSettings
 
 __all__ = ["ArtifactFiles"]
+
+_log = logging.getLogger(__name__)
 
 
 class ArtifactFiles:
@@ -17,11 +20,17 @@ class ArtifactFiles:
         self._directory = root / "artifacts"
         self._kafka = kafka
 
-    async def ensure(self, sha256: str) -> None:
-        """Fetch the bytes unless an intact file has them."""
+    async def ensure(self, sha256: str) -> bool:
+        """Fetch the bytes unless an intact file has them; False where the topic has not got them either."""
         path = self._directory / sha256
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+            return True
+        try:
             self.keep(sha256, await artifacts.fetch(self._kafka, sha256))
+        except (artifacts.ArtifactMissing, artifacts.ArtifactCorrupt) as error:
+            _log.warning("the champion cannot be compared with: %s", error)
+            return False
+        return True
 
     def keep(self, sha256: str, data: bytes) -> None:
         """Write the file, whole or not at all."""

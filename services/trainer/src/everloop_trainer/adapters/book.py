@@ -10,7 +10,7 @@ from everloop_features import compile  # noqa: A004 - the feature language's nam
 from everloop_schemas.events import Trigger
 
 from everloop_trainer.adapters.processes import packed, run_child
-from everloop_trainer.adapters.work import definition_of
+from everloop_trainer.adapters.rows import definition_of
 from everloop_trainer.application.queries import Found, RunRecord
 from everloop_trainer.application.verify import Made
 from everloop_trainer.domain.job import Job, Outcome
@@ -89,7 +89,7 @@ class PostgresBook:
         if not segments:
             return []
         request = packed({"id": wanted, "files": list(segments)})
-        answer = await run_child("everloop_trainer.find_job", str(self._root), given=request)
+        answer = await run_child("find_rows", str(self._root), given=request)
         return [_stored_row(row, segments[row["file"]]) for row in json.loads(answer)]
 
 

@@ -1,18 +1,17 @@
 """Runs in Postgres: claimed under a lease, so that one instance at a time works on each."""
 
-import json
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from everloop_kernel import artifacts
 from everloop_kernel.recorder import transaction
-from everloop_schemas.events import Trigger
 
-from everloop_trainer.adapters.work import PostgresWork, definition_of
+from everloop_trainer.adapters.rows import definition_of, run_of
+from everloop_trainer.adapters.work import PostgresWork
 from everloop_trainer.application.ports import Definition
 from everloop_trainer.domain.job import Champion, Job, Outcome, Trained, Untrainable
 from everloop_trainer.domain.runs import Run
@@ -29,6 +28,10 @@ WHERE run_id = (
             SELECT FROM run_needs n LEFT JOIN vector_progress v
                 ON v.pipeline = r.pipeline AND v.version = r.pipeline_version AND v.partition = n.partition
             WHERE n.run_id = r.run_id AND coalesce(v.last_offset, -1) < n.last_observation)
+        AND NOT EXISTS (
+            SELECT FROM models m JOIN runs p USING (run_id)
+            WHERE m.pipeline = r.pipeline AND m.verdict IS NULL
+                AND p.ended_at > now() - make_interval(secs => $3))
     ORDER BY decided LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING *
 """
@@ -41,15 +44,16 @@ UPDATE runs SET lease_owner = NULL, crashes = crashes + $3, lease_until = now() 
 WHERE run_id = $1 AND lease_owner = $2 AND state = 'training'
 """
 _CHAMPION = """
-SELECT m.model_version, m.artifact_sha256, m.last_event_time
-FROM champions c JOIN models m USING (pipeline, model_version)
-WHERE pipeline = $1 AND m.pipeline_version = $2
+SELECT m.model_version, m.pipeline_version, m.artifact_sha256, m.last_event_time
+FROM champions c JOIN models m USING (pipeline, model_version) WHERE pipeline = $1
 """
 _END = """
 UPDATE runs SET state = $3, outcome = $4, ended_at = now(), lease_owner = NULL, lease_until = NULL
 WHERE run_id = $1 AND lease_owner = $2 AND state = 'training' RETURNING run_id
 """
 _CRASH_PAUSE_SECONDS = 2.0
+_VERDICT_SECONDS = 5.0
+"""A registry that decides by itself has done so by then; a person may take days, and is not waited for."""
 
 
 class RunLedger:
@@ -62,9 +66,12 @@ class RunLedger:
         self._lease_seconds = lease_seconds
 
     async def claim(self) -> Run | None:
-        """Take the oldest run that can be worked on."""
-        row = await self._pool.fetchrow(_CLAIM, self.owner, self._lease_seconds)
-        return None if row is None else _run(row)
+        """Take the oldest run that can be worked on.
+
+        Right after a model its verdict is waited for a moment: approved, it is the champion to compare with.
+        """
+        row = await self._pool.fetchrow(_CLAIM, self.owner, self._lease_seconds, _VERDICT_SECONDS)
+        return None if row is None else run_of(row)
 
     async def waiting(self) -> bool:
         """Whether any run is not finished: its vectors may be complete soon, or its lease may expire."""
@@ -72,6 +79,11 @@ class RunLedger:
             "SELECT EXISTS (SELECT FROM runs WHERE state IN ('waiting', 'training'))"
         )
         return bool(found)
+
+    async def active(self) -> set[str]:
+        """Ids of the runs that are not finished."""
+        rows = await self._pool.fetch("SELECT run_id FROM runs WHERE state IN ('waiting', 'training')")
+        return {row["run_id"] for row in rows}
 
     async def renew(self, run: Run) -> bool:
         """Hold it for another lease."""
@@ -90,8 +102,8 @@ class RunLedger:
         return definition_of(row)
 
     async def champion(self, run: Run) -> Champion | None:
-        """The version in service, if this trainer made it for the run's pipeline version."""
-        row = await self._pool.fetchrow(_CHAMPION, run.pipeline, run.pipeline_version)
+        """The version in service, if this trainer made it."""
+        row = await self._pool.fetchrow(_CHAMPION, run.pipeline)
         return None if row is None else Champion(**row)
 
     async def job(self, run: Run) -> Job | None:
@@ -165,20 +177,3 @@ class ConclusionWork(PostgresWork):
             _END, run.run_id, self._owner, state, outcome.model_dump_json()
         )
         return ended is not None
-
-
-def _run(row: Mapping[str, Any]) -> Run:
-    return Run(
-        run_id=row["run_id"],
-        pipeline=row["pipeline"],
-        pipeline_version=row["pipeline_version"],
-        trigger=Trigger.model_validate_json(row["trigger"]),
-        overrides=json.loads(row["overrides"]),
-        cut={int(partition): offset for partition, offset in json.loads(row["cut"]).items()},
-        labels_at_cut=row["labels_at_cut"],
-        pipeline_time=row["pipeline_time"],
-        needs={},
-        traceparent=row["traceparent"],
-        attempts=row["attempts"],
-        crashes=row["crashes"],
-    )

@@ -1,4 +1,4 @@
-"""Records in a local file: each its offset and its value's length (64 and 32 bits, little-endian), then the value."""
+"""Records in a file: each its offset (64 bits) and its value's length (32), little-endian, then it."""
 
 import struct
 from collections.abc import Iterator

@@ -11,7 +11,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when `parent` dies (Linux); elsewhere a child ends when its work is done."""
+    """Have the kernel kill this process when `parent` dies (Linux); elsewhere it ends after its work."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

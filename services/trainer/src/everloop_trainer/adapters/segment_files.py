@@ -19,7 +19,7 @@ __all__ = ["Feature", "StagedRow", "read_records", "read_vectors", "write_segmen
 
 Feature = tuple[str, FeatureType]
 StagedRow = tuple[int, bool, str, int, int, Any]
-"""offset, is it a label, id, event_time, known_at (microseconds), a vector's values or a record's fields as JSON text"""
+"""offset, is it a label, id, event_time, known_at (microseconds), a vector's values or a record's JSON"""
 
 _PREFIX = "feature_"
 _TIME = pa.timestamp("us", tz="UTC")
@@ -31,7 +31,7 @@ def write_segment(
 ) -> tuple[str, int]:
     """Write rows (vectors where `features` names them, records otherwise); SHA-256 and bytes of the file.
 
-    The file appears under its name after its bytes are on disk: a kill leaves a hidden temporary file at most.
+    The file appears under its name when its bytes are on disk: a kill leaves a hidden temporary file at most.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -43,9 +43,12 @@ def write_segment(
     return hashlib.sha256(data).hexdigest(), len(data)
 
 
-def read_vectors(root: Path, files: Sequence[SegmentFile], features: Sequence[Feature]) -> Vectors:
-    """All vectors of these segments. Raises UntrainableError for a file that is not what was written."""
-    tables = [(file.partition, _read(root, file)) for file in files if file.kind == "vectors"]
+def read_vectors(
+    root: Path, files: Sequence[SegmentFile], version: int, features: Sequence[Feature]
+) -> Vectors:
+    """One pipeline version's vectors in these segments. Raises UntrainableError for a changed file."""
+    wanted = [file for file in files if file.kind == "vectors" and file.version == version]
+    tables = [(file.partition, _read(root, file)) for file in wanted]
     columns = tuple(_column(tables, name, kind) for name, kind in features)
     return Vectors(
         _texts(tables, "id"),
@@ -94,15 +97,20 @@ def _table(rows: Sequence[StagedRow], features: Sequence[Feature] | None) -> Any
         )
     values = zip(*data, strict=True)
     typed = {
-        f"{_PREFIX}{name}": pa.array(column, _TYPES[kind])
+        f"{_PREFIX}{name}": pa.array(_plain(column, kind), _TYPES[kind])
         for (name, kind), column in zip(features, values, strict=True)
     }
     return pa.table({**columns, **typed})
 
 
+def _plain(values: Sequence[Any], kind: FeatureType) -> Sequence[Any]:
+    """A whole number may be larger than float64 holds exactly: it becomes the nearest, as in serving."""
+    return [None if v is None else float(v) for v in values] if kind == "number" else values
+
+
 def _read(root: Path, file: SegmentFile) -> Any:
     path = root / file.file
-    mend = "Restore the trainer's data directory, or delete it with the trainer's schema: both are rebuilt from Kafka"
+    mend = "Restore the trainer's data directory from a copy that fits its database"
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -1,11 +1,12 @@
 """From staged rows to segments: a file is registered in the transaction that deletes its staged rows.
 
-One instance writes at a time. After a kill between file and commit the rows are still staged and are written again,
-perhaps under another name: a file that no row registers means nothing, and is removed at the next start.
+One instance writes at a time. After a kill between file and commit the rows are still staged and are written
+again, perhaps under another name: a file that no row registers
+means nothing, and is removed at the next start.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from everloop_features import compile  # noqa: A004 - the feature language's nam
 from everloop_schemas.events import Cut
 
 from everloop_trainer.adapters.processes import packed, run_child
-from everloop_trainer.adapters.work import definition_of
+from everloop_trainer.adapters.rows import definition_of
 from everloop_trainer.domain.job import SegmentFile
 
 __all__ = ["SegmentStore"]
@@ -22,11 +23,12 @@ __all__ = ["SegmentStore"]
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('everloop-trainer/segments', 0))"
 _PATIENCE = "SET LOCAL idle_in_transaction_session_timeout = '120s'"
 _DUE = """
-SELECT pipeline, kind, version, partition FROM staged GROUP BY 1, 2, 3, 4 HAVING count(*) >= $1 ORDER BY 1, 2, 3, 4
+SELECT pipeline, kind, version, partition FROM staged
+GROUP BY 1, 2, 3, 4 HAVING count(*) >= $1 ORDER BY 1, 2, 3, 4
 """
 _NEEDED = """
 SELECT DISTINCT pipeline, kind, version, partition FROM staged
-WHERE pipeline = $1 AND version IN (0, $2) ORDER BY 1, 2, 3, 4
+WHERE pipeline = $1 AND version = ANY($2) ORDER BY 1, 2, 3, 4
 """
 _ROWS = """
 SELECT log_offset, label, id, event_time_us, known_at_us, data FROM staged
@@ -36,8 +38,8 @@ _FORGET = """
 DELETE FROM staged WHERE pipeline = $1 AND kind = $2 AND version = $3 AND partition = $4 AND log_offset <= $5
 """
 _BELOW = """
-SELECT kind, partition, first_offset AS first, last_offset AS last, file, sha256 FROM segments
-WHERE pipeline = $1 AND version IN (0, $2) ORDER BY kind, partition, first_offset
+SELECT kind, version, partition, first_offset AS first, last_offset AS last, file, sha256 FROM segments
+WHERE pipeline = $1 AND version = ANY($2) ORDER BY kind, version, partition, first_offset
 """
 _SEGMENT_ROWS = 50_000
 """More staged rows of one partition than this become several files."""
@@ -69,11 +71,12 @@ class SegmentStore:
         """Write segments of piles that are large enough; how many were written."""
         return await self._write(_DUE, self._segment_rows)
 
-    async def segments_below(self, pipeline: str, version: int, cut: Cut) -> list[SegmentFile]:
-        """Write what is staged of a pipeline version and of its log; name every segment below the cut."""
-        while await self._write(_NEEDED, pipeline, version):
+    async def segments_below(self, pipeline: str, versions: Collection[int], cut: Cut) -> list[SegmentFile]:
+        """Write what is staged of the log and of these versions; name every segment below the cut."""
+        wanted = sorted({0, *versions})
+        while await self._write(_NEEDED, pipeline, wanted):
             pass
-        rows = await self._pool.fetch(_BELOW, pipeline, version)
+        rows = await self._pool.fetch(_BELOW, pipeline, wanted)
         return [SegmentFile(**row) for row in rows if row["first"] < cut.get(row["partition"], 0)]
 
     async def remove_unregistered(self) -> None:
@@ -109,7 +112,7 @@ class SegmentStore:
             [file, features[pile], [tuple(row) for row in part]]
             for file, pile, part in zip(files, piles, rows, strict=True)
         ]
-        answer = await run_child("everloop_trainer.segment_job", str(self._root), given=packed(wanted))
+        answer = await run_child("write_segments", str(self._root), given=packed(wanted))
         for pile, (first, last), file, part, (sha256, size) in zip(
             piles, ranges, files, rows, msgspec.msgpack.decode(answer), strict=True
         ):

@@ -14,13 +14,13 @@ from everloop_schemas.events import (
     ModelRejected,
     PipelineDefined,
 )
-from everloop_schemas.pipeline import from_definition
 
+from everloop_trainer.adapters.rows import definition_of, run_of
 from everloop_trainer.application.ports import Definition, Desk, LogBatch, StagedRow
 from everloop_trainer.domain.policy import Arrival, DriftSignal, LastRun, ManualRequest, Situation
 from everloop_trainer.domain.runs import Progress, Run, pipeline_time
 
-__all__ = ["RUNS_CHANNEL", "PostgresWork", "definition_of"]
+__all__ = ["RUNS_CHANNEL", "PostgresWork"]
 
 RUNS_CHANNEL = "everloop_trainer_runs"
 """NOTIFY tells every trainer instance that there is a run."""
@@ -59,23 +59,25 @@ _LAST_RUN = """
 SELECT pipeline_version, labels_at_cut, pipeline_time FROM runs
 WHERE pipeline = $1 AND overrides = '{}' ORDER BY decided DESC LIMIT 1
 """
+_SIGNAL = {
+    "drift": "SELECT event_id, body FROM signals WHERE pipeline = $1 AND kind = 'drift'"
+    " ORDER BY arrived DESC LIMIT 1",
+    "manual": "SELECT event_id, body FROM signals WHERE pipeline = $1 AND kind = 'manual'"
+    " ORDER BY arrived LIMIT 1",
+}
 _ANSWERED_ARRIVALS = """
 DELETE FROM arrivals a USING log_progress p
 WHERE a.pipeline = $1 AND p.pipeline = a.pipeline AND p.partition = a.partition AND a.labels <= p.labels
+"""
+_SUPERSEDE = """
+UPDATE runs SET state = 'failed', ended_at = now()
+WHERE pipeline = $1 AND pipeline_version < $2 AND state = 'waiting' RETURNING *
 """
 _OPEN_RUN = """
 INSERT INTO runs (run_id, pipeline, pipeline_version, trigger, overrides, cut, labels_at_cut, pipeline_time,
     traceparent, state)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'waiting') ON CONFLICT (run_id) DO NOTHING RETURNING run_id
 """
-
-
-def definition_of(row: Mapping[str, Any]) -> Definition:
-    """A row of `pipelines`."""
-    raw = json.loads(row["definition"])
-    return Definition(
-        from_definition(raw), row["version"], row["sha256"], raw, row["partitions"], row["event_id"]
-    )
 
 
 class PostgresWork:
@@ -172,12 +174,7 @@ class PostgresWork:
 
     async def _signal(self, pipeline: str, kind: str) -> dict[str, Any] | None:
         """The oldest request, or the newest drift: of several drifts one run answers all."""
-        order = "DESC" if kind == "drift" else "ASC"
-        row = await self._connection.fetchrow(
-            f"SELECT event_id, body FROM signals WHERE pipeline = $1 AND kind = $2 ORDER BY arrived {order} LIMIT 1",  # noqa: S608 - one of two words
-            pipeline,
-            kind,
-        )
+        row = await self._connection.fetchrow(_SIGNAL[kind], pipeline)
         return {"event_id": row["event_id"], **json.loads(row["body"])} if row else None
 
     async def open_run(self, run: Run) -> bool:
@@ -203,13 +200,18 @@ class PostgresWork:
         return True
 
     async def _clear_desk(self, run: Run) -> None:
-        """A run answers its own trigger and, unless it is an experiment with other parameters, all that came before."""
+        """A run answers its own trigger and, unless it has overrides of its own, all that came before."""
         await self._connection.execute("DELETE FROM signals WHERE event_id = $1", run.trigger.event_id)
         if not run.overrides:
             await self._connection.execute(
                 "DELETE FROM signals WHERE pipeline = $1 AND kind = 'drift'", run.pipeline
             )
             await self._connection.execute(_ANSWERED_ARRIVALS, run.pipeline)
+
+    async def supersede(self, pipeline: str, version: int) -> list[Run]:
+        """End what waits for vectors of an older version."""
+        rows = await self._connection.fetch(_SUPERSEDE, pipeline, version)
+        return [run_of(row) for row in rows]
 
     async def define(self, event: PipelineDefined, event_id: str) -> None:
         """Keep a pipeline version."""
@@ -243,7 +245,8 @@ class PostgresWork:
     async def signal(self, pipeline: str, kind: str, event_id: str, body: Mapping[str, Any]) -> None:
         """Keep what may start a run."""
         await self._connection.execute(
-            "INSERT INTO signals (event_id, pipeline, kind, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            "INSERT INTO signals (event_id, pipeline, kind, body) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT DO NOTHING",
             event_id,
             pipeline,
             kind,

@@ -19,9 +19,9 @@ async def carry_out(
     job = await runs.job(run)
     if job is None:
         job = await _job(run, runs, storage)
-        await runs.keep_job(run, job)
-    if job.champion is not None:
-        await artifacts.ensure(job.champion.artifact_sha256)
+    if job.champion is not None and not await artifacts.ensure(job.champion.artifact_sha256):
+        job = job.model_copy(update={"champion": None})
+    await runs.keep_job(run, job)
     try:
         outcome, artifact = await trainings.outcome(job)
     except CrashedError as error:
@@ -48,7 +48,10 @@ async def _end(run: Run, outcome: Outcome, artifact: bytes | None, runs: Runs, a
 
 
 async def _job(run: Run, runs: Runs, storage: Storage) -> Job:
-    definition = await runs.definition(run)
+    definition, champion = await runs.definition(run), await runs.champion(run)
+    versions = (
+        {run.pipeline_version} if champion is None else {run.pipeline_version, champion.pipeline_version}
+    )
     return Job(
         run_id=run.run_id,
         pipeline=run.pipeline,
@@ -58,8 +61,8 @@ async def _job(run: Run, runs: Runs, storage: Storage) -> Job:
         cut=run.cut,
         pipeline_time=run.pipeline_time,
         overrides=dict(run.overrides),
-        champion=await runs.champion(run),
-        segments=await storage.segments_below(run.pipeline, run.pipeline_version, run.cut),
+        champion=champion,
+        segments=await storage.segments_below(run.pipeline, versions, run.cut),
     )
 
 

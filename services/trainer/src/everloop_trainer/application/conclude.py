@@ -12,7 +12,7 @@ __all__ = ["conclude"]
 
 
 async def conclude(run: Run, outcome: Outcome, artifact: bytes | None, work: Conclusion) -> bool:
-    """Publish a model or a failure and see at once whether another run is due; False when the run is not ours."""
+    """Publish a model or a failure and see whether another run is due; False when the run is not ours."""
     if outcome.trained is not None and artifact is not None:
         ended = await _trained(run, outcome.trained, artifact, work)
     else:

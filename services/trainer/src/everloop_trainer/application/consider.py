@@ -1,6 +1,6 @@
 """Decide whether a pipeline trains now, and fix what it trains on."""
 
-from everloop_schemas.events import RunStarted, Trigger
+from everloop_schemas.events import RunFailed, RunStarted, Trigger
 from everloop_schemas.ids import derived_id
 from everloop_schemas.pipeline import Pipeline
 
@@ -8,7 +8,7 @@ from everloop_trainer.application.ports import Decisions, Desk
 from everloop_trainer.domain.policy import Policy, decide
 from everloop_trainer.domain.runs import Run, cut_of, needs_of, run_id_of
 
-__all__ = ["consider", "policy_of"]
+__all__ = ["consider", "policy_of", "supersede"]
 
 
 async def consider(pipeline: str, work: Decisions, traceparent: str | None) -> Run | None:
@@ -24,6 +24,21 @@ async def consider(pipeline: str, work: Decisions, traceparent: str | None) -> R
         return None
     work.emit(_started(run), id=derived_id(run.run_id, "run-started"), key=run.pipeline)
     return run
+
+
+async def supersede(pipeline: str, version: int, work: Decisions) -> None:
+    """A new pipeline version ends runs that wait for the older one's vectors; `consider` opens the next."""
+    if await work.desk(pipeline) is None:
+        return
+    for run in await work.supersede(pipeline, version):
+        event = RunFailed(
+            run_id=run.run_id,
+            pipeline=pipeline,
+            trigger=run.trigger,
+            reason=f"version {version} replaced version {run.pipeline_version} before its vectors came",
+            mend="Nothing is to be done: the new version is trained",
+        )
+        work.emit(event, id=derived_id(run.run_id, "run-failed"), key=pipeline)
 
 
 def policy_of(pipeline: Pipeline) -> Policy:

@@ -1,6 +1,6 @@
 """What the use cases need from outside: one transaction of the trainer's state, and where runs are kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class StagedRow(NamedTuple):
-    """A vector (`data`: its values) or a record of the log (`data`: its fields), as JSON; times in microseconds."""
+    """A vector (`data`: its values) or a record of the log (`data`: its fields) as JSON; times in µs."""
 
     offset: int
     label: bool
@@ -94,6 +94,10 @@ class Decisions(Protocol):
         """Keep a new run and take what it answers off the desk; False when its trigger had a run already."""
         ...
 
+    async def supersede(self, pipeline: str, version: int) -> list[Run]:
+        """End runs that still wait for vectors of an older version: these will not come any more."""
+        ...
+
     def emit(self, event: Event, *, id: str, key: str) -> None:  # noqa: A002 - the CloudEvents attribute's name
         """Publish with the transaction."""
         ...
@@ -135,7 +139,7 @@ class Runs(Protocol):
         ...
 
     async def champion(self, run: Run) -> Champion | None:
-        """The version in service, where it is of the run's pipeline version."""
+        """The version in service, where this trainer made it."""
         ...
 
     async def job(self, run: Run) -> Job | None:
@@ -154,16 +158,16 @@ class Runs(Protocol):
 class Storage(Protocol):
     """Segments of what was recorded."""
 
-    async def segments_below(self, pipeline: str, version: int, cut: Cut) -> list[SegmentFile]:
-        """Write what is still staged, then name every segment that holds something below the cut."""
+    async def segments_below(self, pipeline: str, versions: Collection[int], cut: Cut) -> list[SegmentFile]:
+        """Write what is staged, then name every segment of the log and of these versions below the cut."""
         ...
 
 
 class Artifacts(Protocol):
     """Models' bytes by their digest."""
 
-    async def ensure(self, sha256: str) -> None:
-        """Have these bytes in the local cache, fetched where they are not."""
+    async def ensure(self, sha256: str) -> bool:
+        """Have these bytes in the local cache, fetched where they are not; False where nobody has them."""
         ...
 
     def keep(self, sha256: str, data: bytes) -> None:

@@ -21,12 +21,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 async def record_log(
-    pipeline: str,
-    partition: int,
-    next_offset: int,
-    entries: Sequence[LogEntry],
-    work: Recording,
-    to_json: Json,
+    pipeline: str, partition: int, entries: Sequence[LogEntry], work: Recording, to_json: Json
 ) -> bool:
     """Keep one partition's records, in offset order; whether there are labels among them."""
     if not entries:
@@ -35,7 +30,7 @@ async def record_log(
     labels = len(entries) - len(observations)
     progress = Progress(
         partition=partition,
-        next_offset=next_offset,
+        next_offset=entries[-1][0] + 1,
         last_observation=observations[-1] if observations else -1,
         labels=labels,
         known_at=max(record.known_at for _, record in entries),

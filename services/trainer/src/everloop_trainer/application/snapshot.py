@@ -1,4 +1,4 @@
-"""A dataset from what lies below a cut: the same, whether it was read from segments or replayed from the log."""
+"""A dataset from what lies below a cut: the same from segments as from a replay of the log."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,6 +34,7 @@ class Evaluator(Protocol):
 
 
 def snapshot(
+    *,
     job: Job,
     pipeline: Pipeline,
     evaluator: Evaluator,

@@ -1,4 +1,4 @@
-"""A model's bytes: an uncompressed tar that is the same for the same model, wherever and whenever it is packed."""
+"""A model's bytes: an uncompressed tar, the same for the same model wherever and whenever it is packed."""
 
 import io
 import tarfile

@@ -2,14 +2,15 @@
 
 Canonical form, in this order; every integer is little-endian, every length is unsigned 32 bits:
 
-1. header: length, then canonical JSON of `{"columns": [[name, type], …], "format": 1, "pipeline", "pipeline_sha256",
-   "pipeline_version", "rows"}`
+1. header: length, then canonical JSON of
+   `{"columns": [[name, type], …], "format": 1, "pipeline", "pipeline_sha256", "pipeline_version", "rows"}`
 2. id: per row its length and its UTF-8 bytes
 3. partition, offset, event_time, label_event_time, label_known_at: per row a signed 64-bit integer
    (times in microseconds since 1970 UTC)
 4. label value: per row a float64
-5. each feature in the pipeline's order; a category per row as length and UTF-8 bytes, null as length 0xFFFFFFFF; numbers and
-   booleans (0/1) per row as float64, null as the quiet NaN 0x7FF8000000000000
+5. each feature in the pipeline's order; a category per row as length and UTF-8 bytes, null as length
+   0xFFFFFFFF;
+   numbers and booleans (0/1) per row as float64, null as the quiet NaN 0x7FF8000000000000
 """
 
 import hashlib

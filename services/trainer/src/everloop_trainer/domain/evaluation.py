@@ -54,9 +54,9 @@ def _evidence(name: str, contest: Contest, columns: Columns, by: Blocks | None, 
         prior=score(name, truth, contest.prior),
         rows=len(truth),
         better_than_champion_confidence=(
-            None if champion is None else win_share(name, truth, candidate, champion, by, seed)
+            None if champion is None else win_share(name, truth, candidate, champion, by=by, seed=seed)
         ),
-        better_than_prior_confidence=win_share(name, truth, candidate, contest.prior, by, seed),
+        better_than_prior_confidence=win_share(name, truth, candidate, contest.prior, by=by, seed=seed),
         slices=list(_slices(name, contest, columns)) if name in ROW_LOSSES else [],
     )
 

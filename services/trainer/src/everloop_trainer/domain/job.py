@@ -25,9 +25,10 @@ class Spec(BaseModel):
 
 
 class SegmentFile(Spec):
-    """One immutable Parquet file of vectors or log records, with the digest it must have."""
+    """One immutable Parquet file of vectors, or of log records (version 0), and the digest it must have."""
 
     kind: Literal["vectors", "records"]
+    version: int
     partition: int
     first: int
     last: int
@@ -43,9 +44,10 @@ class LogFile(Spec):
 
 
 class Champion(Spec):
-    """The version in service, where the candidate may be compared with it: it is of the same pipeline version."""
+    """The version in service, with which the candidate is compared."""
 
     model_version: int
+    pipeline_version: int
     artifact_sha256: str
     last_event_time: datetime
 

@@ -19,7 +19,7 @@ _EDGE = 1e-15
 
 
 def row_losses(name: str, truth: Floats, output: Floats) -> Floats:
-    """The loss of each row [n]; a probability is kept 1e-15 away from 0 and 1. For rmse: the squared error."""
+    """The loss of each row [n]; probabilities are kept 1e-15 from 0 and 1; for rmse the squared error."""
     match name:
         case "log_loss":
             share = np.clip(output, _EDGE, 1 - _EDGE)
@@ -48,7 +48,7 @@ def weighted_auc(truth: Floats, output: Floats, weights: Floats) -> list[float]:
 
 
 def _auc(truth: Floats, weight: Floats, first: NDArray[np.int64]) -> float:
-    """Of (positive, negative) pairs the share that stands in the right order; `first` begins each group of ties."""
+    """Of (positive, negative) pairs the share in the right order; `first` begins each group of ties."""
     positive = np.add.reduceat(truth * weight, first)
     negative = np.add.reduceat((1 - truth) * weight, first)
     pairs = positive.sum() * negative.sum()

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from everloop_schemas.events import Value
 
@@ -31,7 +32,8 @@ class Parameters:
 
     def overridden(self, by: Mapping[str, Value]) -> "Parameters":
         """These settings with some replaced. Raises UnknownParameterError."""
-        return replace(self, **{name: _checked(name, value) for name, value in by.items()})
+        checked: dict[str, Any] = {name: _checked(name, value) for name, value in by.items()}
+        return replace(self, **checked)
 
     def as_values(self) -> dict[str, Value]:
         """For an event."""

@@ -1,6 +1,6 @@
 """When to train: a pure function of what is known about one pipeline.
 
-All times are pipeline time (the highest `known_at` seen), so a year replayed in minutes decides like a year lived.
+All times are pipeline time (the highest `known_at` seen): a replayed year decides like a year lived.
 """
 
 from collections.abc import Callable, Iterator, Mapping

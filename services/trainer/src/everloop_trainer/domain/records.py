@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everloop_trainer.domain.dataset import Column, Columns, Labels, Vectors
+from everloop_trainer.domain.positions import find
 
 __all__ = ["Records", "fields_beside", "labels_of"]
 
@@ -45,28 +46,12 @@ def labels_of(
 def fields_beside(
     vectors: Vectors, observations: Records, names: Sequence[str], read: Callable[[str], Fields]
 ) -> Columns:
-    """Category fields of each vector's observation, found by its place in the log; for slices, not for training."""
+    """Category fields of each vector's observation, by its place in the log; for slices, not training."""
     if not names:
         return ()
-    found = _places(observations, vectors)
+    found = find((vectors.partition, vectors.offset), (observations.partition, observations.offset))
     values = [None if i < 0 else read(observations.fields[i]) for i in found.tolist()]
     return tuple(
         Column(name, "category", [None if v is None or v.get(name) is None else str(v[name]) for v in values])
         for name in names
     )
-
-
-def _places(observations: Records, vectors: Vectors) -> Ints:
-    """For each vector the index of its observation, -1 where there is none."""
-    keys = _key(observations.partition, observations.offset)
-    wanted = _key(vectors.partition, vectors.offset)
-    order = np.argsort(keys)
-    if len(order) == 0:
-        return np.full(len(wanted), -1)
-    at = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(order) - 1)
-    return np.where(keys[order[at]] == wanted, order[at], -1)
-
-
-def _key(partition: Ints, offset: Ints) -> Ints:
-    """One number a log position: there are at most 1024 partitions."""
-    return (partition << 48) | offset

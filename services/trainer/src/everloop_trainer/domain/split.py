@@ -30,8 +30,8 @@ class Split:
 def split(dataset: Dataset, test_share: float, champion_saw: int | None, minimum_rows: int) -> Split:
     """Take the newest `test_share` as test rows and what was known before them as training rows.
 
-    A champion may only be judged on rows newer than all it trained on (`champion_saw`, microseconds): the test begins
-    after them where at least 200 rows remain; otherwise there is no comparison, and a gate that asks for one says so.
+    A champion may only be judged on rows newer than all it trained on (`champion_saw`, in µs): the test
+    begins after them where at least 200 rows remain; otherwise there is no comparison, and a gate says so.
     """
     start = dataset.rows - max(1, round(dataset.rows * test_share))
     unseen = (
@@ -47,7 +47,7 @@ def split(dataset: Dataset, test_share: float, champion_saw: int | None, minimum
 def _known_before(dataset: Dataset, start: int, minimum_rows: int) -> tuple[Ints, Embargo]:
     """Leave out training rows whose outcome was not known when the test period began.
 
-    Where history was loaded at once, every label became known after it all; then the labels' own event time decides.
+    Where history was loaded at once, every label became known after it all; then their event time decides.
     """
     begins = dataset.event_time[start]
     known = np.flatnonzero(dataset.label_known_at[:start] <= begins)

@@ -67,7 +67,15 @@ def routes(api: Api) -> list[BaseRoute]:
 
 
 def _route(api: Api, path: str, method: str, page: Page) -> Route:
-    return Route(path, partial(page, api), methods=[method])
+    return Route(path, partial(_checked, page, api), methods=[method])
+
+
+async def _checked(page: Page, api: Api, request: Request) -> Response:
+    """No path or query with NUL reaches Postgres, which has no such text."""
+    given = [*request.path_params.values(), *request.query_params.values()]
+    if any(isinstance(value, str) and "\0" in value for value in given):
+        raise Problem(404, "Not found", "Names hold no NUL character")
+    return await page(api, request)
 
 
 async def _runs(api: Api, request: Request) -> Response:

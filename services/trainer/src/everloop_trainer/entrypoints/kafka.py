@@ -18,10 +18,12 @@ from everloop_schemas.events import (
     RecordAccepted,
     VectorComputed,
 )
+from everloop_schemas.pipeline import from_definition
 from everloop_schemas.rejected import Rejected
 from everloop_schemas.topics import TOPICS
+from pydantic import ValidationError
 
-from everloop_trainer.application.consider import consider
+from everloop_trainer.application.consider import consider, supersede
 from everloop_trainer.application.ports import Decisions, Recording
 from everloop_trainer.application.record import record_log, record_vectors
 
@@ -29,6 +31,7 @@ __all__ = ["DATA_GROUP", "DECISIONS_GROUP", "Work", "subscriptions"]
 
 DATA_GROUP = "everloop-trainer-data"
 DECISIONS_GROUP = "everloop-trainer-decisions"
+_LONGEST_REASON = 500
 
 
 class Work(Recording, Decisions, Protocol):
@@ -89,8 +92,7 @@ async def _log(pipeline: str, messages: Sequence[Message], transaction: Transact
         for message in messages
         if (record := _read(RecordAccepted, message, transaction)) is not None
     ]
-    last = messages[-1]
-    if await record_log(pipeline, last.partition, last.offset + 1, entries, work, _to_json):
+    if await record_log(pipeline, messages[0].partition, entries, work, _to_json):
         await consider(pipeline, work, telemetry.traceparent())
 
 
@@ -118,6 +120,7 @@ async def _keep(event: Event, message: Message, work: Work) -> None:
     match event:
         case PipelineDefined():
             await work.define(event, _event_id(message))
+            await supersede(event.pipeline, event.version, work)
         case DataArrived():
             await work.arrive(event, _event_id(message))
         case DriftDetected():
@@ -147,9 +150,23 @@ def _event_id(message: Message) -> str:
 def _read(model: type[E], message: Message, transaction: Transaction) -> E | None:
     """The event, or None for what now lies with the dead letters."""
     event = decode(model, message.value, message.headers)
+    if not isinstance(event, Rejected):
+        event = _usable(event)
     if isinstance(event, Rejected):
         transaction.reject(message, event.code, event.reason)
         return None
+    return event
+
+
+def _usable(event: E) -> E | Rejected:
+    """What the decoder cannot know: Postgres has no text with NUL, and a definition must be one."""
+    if "\0" in getattr(event, "id", ""):
+        return Rejected("nul-in-id", "the id holds the character NUL", "send ids without it")
+    if isinstance(event, PipelineDefined):
+        try:
+            from_definition(event.definition)
+        except ValidationError as error:
+            return Rejected("definition", str(error)[:_LONGEST_REASON], "apply the pipeline's file again")
     return event
 
 

@@ -76,6 +76,13 @@ class WaitingRuns(Runs, Protocol):
     """Runs that can say whether it is worth looking again soon."""
 
     async def waiting(self) -> bool: ...
+    async def active(self) -> set[str]: ...
+
+
+class KeptTrainings(Trainings, Protocol):
+    """Trainings whose leavings can be cleared away."""
+
+    def forget_others(self, run_ids: set[str]) -> None: ...
 
 
 class RunLoop:
@@ -85,12 +92,14 @@ class RunLoop:
         self,
         runs: WaitingRuns,
         storage: Storage,
-        trainings: Trainings,
+        trainings: KeptTrainings,
         artifacts: Artifacts,
+        *,
         renew_seconds: float,
         listen: Callable[[Callable[[], None]], Awaitable[None]],
     ) -> None:
         self.bell = Bell()
+        self._pause = Bell()  # rung by nobody: a pause that ends with its task
         self._runs, self._storage, self._trainings, self._artifacts = runs, storage, trainings, artifacts
         self._renew_seconds = renew_seconds
         self._listen = listen
@@ -100,6 +109,7 @@ class RunLoop:
     async def run(self) -> None:
         """Until stopped; a run that is not finished then is given back at once."""
         await self._listen(self.bell.ring)
+        await self._clear_away()
         while not self._stopping:
             run = await self._runs.claim()
             if run is not None:
@@ -119,6 +129,10 @@ class RunLoop:
     def not_ready(self) -> str | None:
         """Always ready: a run may take long."""
         return None
+
+    async def _clear_away(self) -> None:
+        """Jobs that a kill left behind, of runs that have ended."""
+        self._trainings.forget_others(await self._runs.active())
 
     async def _hold(self, run: Run) -> None:
         """Work on a run while its lease is renewed; the work ends with the lease."""
@@ -151,6 +165,6 @@ class RunLoop:
         """Renew until cancelled; a lease that is lost, or cannot be renewed, ends the work."""
         try:
             while await self._runs.renew(run):
-                await asyncio.sleep(self._renew_seconds)
+                await self._pause.wait(self._renew_seconds)
         finally:
             work.cancel()

@@ -1,7 +1,9 @@
-"""The segment process: `python -m everloop_trainer.segment_job ROOT PARENT_PID`.
+"""The child process that writes segments below ROOT.
 
-Standard input: msgpack `[[file, features or null, rows], …]`, `features` as [name, type] pairs; standard output: msgpack
-`[[sha256, bytes], …]`. It is a process because reading and writing Parquet takes a hundred megabytes.
+Standard input: msgpack `[[file, features or null, rows], …]`, `features` as [name, type] pairs; standard
+output: msgpack `[[sha256, bytes], …]`.
+
+It is a process because reading and writing Parquet takes a hundred megabytes.
 """
 
 import sys
@@ -10,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from everloop_trainer.adapters.orphans import end_with_parent
 from everloop_trainer.adapters.segment_files import Feature, StagedRow, write_segment
 
 _from_json = msgspec.json.Decoder().decode
@@ -24,10 +25,10 @@ class Segment(msgspec.Struct, array_like=True):
     rows: list[tuple[int, bool, str, int, int, str]]
 
 
-def main(root: Path) -> None:
+def main(root: str) -> None:
     """Write every segment that standard input asks for."""
     segments = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[Segment])
-    written = [write_segment(root / s.file, _rows(s), s.features) for s in segments]
+    written = [write_segment(Path(root) / s.file, _rows(s), s.features) for s in segments]
     sys.stdout.buffer.write(msgspec.msgpack.encode(written))
 
 
@@ -40,8 +41,3 @@ def _rows(segment: Segment) -> list[StagedRow]:
 def _values(text: str) -> list[Any]:
     values: list[Any] = _from_json(text)
     return values
-
-
-if __name__ == "__main__":
-    end_with_parent(int(sys.argv[2]))
-    main(Path(sys.argv[1]))
