@@ -1,0 +1,221 @@
+"""Requests per second of serving on one core, with features computed from state and prediction events published.
+
+    python bench/serving.py [--seconds 5] [--trees 300 --leaves 63] [--peer]
+
+The server runs on core 0; the load and Kafka on the others. `--peer` measures a naive FastAPI + Booster in the
+same run, in an environment of its own under bench/.peers, made with uv.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import lightgbm
+import load
+import numpy as np
+import psutil
+from everloop.embedded import Kafka
+from everloop_features import Encoder, compile, learn_categories  # noqa: A004
+from everloop_kernel.admin import ensure_topics
+from everloop_kernel.kafka import plain_producer
+from everloop_kernel.settings import KafkaSettings
+from everloop_schemas.partition import key_bytes, partition_of
+from everloop_schemas.pipeline import load as load_pipeline
+from everloop_schemas.pipeline import to_definition
+from everloop_schemas.topics import pipeline_topics, platform_topics
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from integration.serving.deployed_model import Signer, packed, reference  # noqa: E402
+from integration.serving.serving_process import ServingProcess, free_port, publish  # noqa: E402
+
+NAME = "flight-delay"
+START = datetime(2013, 1, 1, tzinfo=UTC)
+CARRIERS = ["UA", "AA", "DL", "B6", "EV", "MQ", "US", "WN", "VX", "FL", "AS", "9E", "F9", "HA", "YV", "OO"]
+
+
+def observation(rng: random.Random, minute: int) -> dict:
+    return {
+        "origin": rng.choice(["EWR", "JFK", "LGA"]),
+        "carrier": rng.choice(CARRIERS),
+        "dest": f"D{rng.randrange(100):02d}",
+        "distance": float(rng.randrange(80, 5000)),
+        "plane_year": rng.choice([None, float(rng.randrange(1960, 2013))]),
+        "seats": float(rng.randrange(20, 400)),
+        "temperature": rng.uniform(10, 90),
+        "humidity": rng.uniform(10, 100),
+        "wind": rng.uniform(0, 40),
+        "precipitation": rng.choice([0.0, 0.0, 0.1]),
+        "visibility": 10.0,
+        "pressure": rng.uniform(990, 1040),
+        "scheduled_departure": (START + timedelta(minutes=minute)).isoformat(),
+    }
+
+
+def body(fields: dict, number: int) -> bytes:
+    inputs = [
+        {"name": name, "datatype": "BYTES" if isinstance(v, str) else "FP64", "shape": [1], "data": [v]}
+        for name, v in fields.items()
+    ]
+    return json.dumps({"id": f"r{number}", "inputs": inputs}).encode()
+
+
+class World:
+    """Synthetic flights: state, vectors, a trained model and its artifact."""
+
+    def __init__(self, trees: int, leaves: int, rows: int = 6000) -> None:
+        text = (ROOT / "examples/flights/pipeline.yaml").read_text()
+        self.pipeline = load_pipeline(text)
+        compiled = compile(self.pipeline)
+        rng = random.Random(7)
+        states = [compiled.new_state(1).begin() for _ in range(self.pipeline.partitions)]
+        vectors, self.observations = [], []
+        for number in range(rows):
+            fields = observation(rng, number // 4)
+            time_us = round((START + timedelta(minutes=number // 4)).timestamp() * 1e6)
+            self.observations.append(fields)
+            key = key_bytes([fields["origin"]])
+            overlay = states[partition_of(key, self.pipeline.partitions)]
+            vectors.append(compiled.vector(fields, time_us, overlay))
+            overlay.observe(f"o{number}", fields, time_us, time_us)
+            label = {"origin": fields["origin"], "arrival_delay": rng.gauss(5, 30)}
+            overlay.absorb_label(f"o{number}", label, time_us, time_us)
+        self.changes = [list(overlay.changes()) for overlay in states]
+        self._train(compiled, vectors, trees, leaves)
+
+    def _train(self, compiled, vectors: list, trees: int, leaves: int) -> None:
+        categories = learn_categories(vectors, compiled.types)
+        features = [
+            {"name": n, "type": t, **({"categories": c} if c is not None else {})}
+            for n, t, c in zip(compiled.names, compiled.types, categories, strict=True)
+        ]
+        encoder = Encoder(features)
+        self.matrix = np.array([encoder.row(vector) for vector in vectors])
+        target = np.random.default_rng(1).random(len(vectors)) < 0.3
+        options = {"objective": "binary", "num_leaves": leaves, "min_data_in_leaf": 20, "num_threads": 1, "verbose": -1}
+        kinds = [i for i, t in enumerate(compiled.types) if t == "category"]
+        data = lightgbm.Dataset(self.matrix, target.astype(float), categorical_feature=kinds)
+        booster = lightgbm.train(options, data, trees)
+        self.model_text = booster.model_to_string()
+        outputs = booster.predict(self.matrix[:20])
+        manifest = {
+            "format": 1, "pipeline": NAME, "pipeline_version": 1, "task": "binary", "features": features,
+            "definition": to_definition(self.pipeline),
+            "golden": [{"values": v, "output": float(o)} for v, o in zip(vectors, outputs, strict=False)],
+        }  # fmt: skip
+        self.artifact = packed(manifest, self.model_text.encode())
+
+    async def publish(self, kafka: KafkaSettings, signer: Signer) -> None:
+        await ensure_topics(kafka, {**platform_topics(), **pipeline_topics(NAME, self.pipeline.partitions)})
+        producer = plain_producer(kafka)
+        await producer.start()
+        for partition, changes in enumerate(self.changes):
+            for key, value in changes:
+                await producer.send(f"feature-state-changed-v1.{NAME}", value, key, partition)
+        await producer.flush()
+        await producer.stop()
+        await publish(kafka, signer.deployment(NAME, 1, reference(self.artifact, 1)), self.artifact)
+
+
+def measure(label: str, pid: int, port: int, requests: list[bytes], seconds: float) -> None:
+    """Print the figures; the server's own CPU time per request tells more on a busy machine."""
+    process = psutil.Process(pid)
+    for connections in (1, 16, 64):
+        before = process.cpu_times()
+        figures = load.run(port, requests, connections, seconds)
+        after = process.cpu_times()
+        spent = after.user + after.system - before.user - before.system
+        print(f"{label:14} concurrency {connections:2}: {figures}   {spent / figures.answered * 1e6:5.0f} µs CPU each")
+
+
+def bench_serving(world: World, seconds: float) -> None:
+    with tempfile.TemporaryDirectory() as folder, Kafka(Path(folder) / "kafka", port=0) as broker:
+        kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+        signer = Signer()
+        signer.trust_in(Path(folder) / "data" / "keys")
+        asyncio.run(world.publish(kafka, signer))
+        serving = ServingProcess(broker.bootstrap_servers, Path(folder) / "data")
+        began = time.monotonic()
+        serving.start()
+        serving.wait_for(f"/v2/models/{NAME}/ready")
+        serving.wait_for("/health/ready")
+        print(f"cold start to ready, the model fetched from Kafka: {time.monotonic() - began:.2f} s")
+        serving.stop()
+        began = time.monotonic()
+        serving.start()
+        serving.wait_for(f"/v2/models/{NAME}/ready")
+        serving.wait_for("/health/ready")
+        print(f"restart to ready: {time.monotonic() - began:.2f} s")
+        psutil.Process(serving.pid).cpu_affinity([0])
+        path = f"/v2/models/{NAME}/infer"
+        requests = [load.http_post(path, body(fields, i)) for i, fields in enumerate(world.observations[-2000:])]
+        measure("everloop", serving.pid, serving.port, requests, seconds)
+        memory = psutil.Process(serving.pid).memory_full_info()
+        print(f"memory: rss {memory.rss / 1e6:.0f} MB, uss {memory.uss / 1e6:.0f} MB")
+        time.sleep(2)
+        metrics = httpx.get(serving.url + "/metrics").text
+        for line in metrics.splitlines():
+            if line.startswith(("everloop_serving_published", "everloop_serving_dropped", "everloop_serving_predictions_total")):
+                print(line)
+        serving.stop()
+
+
+def bench_peer(world: World, seconds: float) -> None:
+    home = ROOT / "bench" / ".peers" / "naive"
+    if not home.exists():
+        subprocess.run(["uv", "venv", "-q", str(home)], check=True)
+        packages = ["fastapi", "uvicorn[standard]", "lightgbm", "numpy", "scipy"]
+        subprocess.run(["uv", "pip", "install", "-q", "--python", str(home / "bin/python"), *packages], check=True)
+    port = free_port()
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as model:
+        model.write(world.model_text)
+        model.flush()
+        script = Path(__file__).parent / "peers" / "naive_fastapi.py"
+        peer = subprocess.Popen([home / "bin/python", script, model.name, str(port)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        try:
+            psutil.Process(peer.pid).cpu_affinity([0])
+            while True:
+                try:
+                    httpx.get(f"http://127.0.0.1:{port}/")
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            requests = []
+            for number, row in enumerate(world.matrix[-2000:]):
+                data = [None if np.isnan(v) else v for v in row.tolist()]
+                tensor = {"name": "row", "datatype": "FP64", "shape": [1, len(data)], "data": data}
+                text = json.dumps({"id": f"r{number}", "inputs": [tensor]}).encode()
+                requests.append(load.http_post("/v2/models/flights/infer", text))
+            measure("naive FastAPI", peer.pid, port, requests, seconds)
+        finally:
+            peer.terminate()
+            peer.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--trees", type=int, default=300)
+    parser.add_argument("--leaves", type=int, default=63)
+    parser.add_argument("--peer", action="store_true")
+    options = parser.parse_args()
+    if len(os.sched_getaffinity(0)) > 1:
+        os.sched_setaffinity(0, os.sched_getaffinity(0) - {0})
+    world = World(options.trees, options.leaves)
+    print(f"flights pipeline, {len(world.matrix[0])} features, {options.trees} trees x {options.leaves} leaves; rows rotate")
+    bench_serving(world, options.seconds)
+    if options.peer:
+        bench_peer(world, options.seconds)
+
+
+if __name__ == "__main__":
+    main()

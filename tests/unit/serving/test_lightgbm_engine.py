@@ -1,0 +1,56 @@
+"""The C library by ctypes answers as LightGBM's own package does, bit for bit."""
+
+import subprocess
+import sys
+
+import lightgbm
+import numpy as np
+import pytest
+from everloop_serving.adapters.lightgbm_engine import Booster, EngineError
+from integration.serving.deployed_model import trained_text
+
+
+def rows() -> np.ndarray:
+    rng = np.random.default_rng(5)
+    found = np.column_stack([rng.normal(5, 40, (2000, 7)), rng.integers(-2, 12, (2000, 2))])
+    found[rng.random(found.shape) < 0.2] = np.nan
+    found[0, 0], found[1, 3], found[2, 1] = np.inf, -np.inf, 1e300
+    return found
+
+
+def test_single_rows_and_batches_equal_the_package_bit_for_bit() -> None:
+    """Golden predictions compare bits; a rounded answer would refuse every model."""
+    text = trained_text(2, 40, 31)
+    expected = lightgbm.Booster(model_str=text).predict(rows()).tolist()
+    booster = Booster(text.encode())
+    predictor = booster.row_predictor()
+    assert [predictor.predict(row) for row in rows().tolist()] == expected
+    assert booster.predict(rows().tolist()) == expected
+
+
+def test_a_predictor_outlives_its_booster() -> None:
+    """After a swap a request may still hold the old model: freeing it early would crash the process."""
+    predictor = Booster(trained_text(2, 40, 31).encode()).row_predictor()
+    assert 0 < predictor.predict([0.0] * 9) < 1
+
+
+def test_a_text_that_is_no_model_is_an_error() -> None:
+    """LightGBM's refusal must come as an exception with its words."""
+    with pytest.raises(EngineError):
+        Booster(b"this is no model")
+
+
+def test_a_row_of_another_width_is_an_error() -> None:
+    """LightGBM would read memory behind a row that is too short."""
+    predictor = Booster(trained_text(2, 40, 31).encode()).row_predictor()
+    with pytest.raises(ValueError, match="same size"):
+        predictor.predict([0.0] * 8)
+
+
+def test_the_package_is_not_imported() -> None:
+    """Importing it costs 130 MB of memory and half a second of every start."""
+    code = (
+        "import everloop_serving.__main__, sys;"
+        "assert not {'lightgbm', 'numpy', 'pandas', 'scipy'} & sys.modules.keys(), sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
