@@ -1,4 +1,4 @@
-"""Drives 2013 past Everloop: predictions asked, records published, in the order in which things were known."""
+"""Drives 2013 past Everloop: predictions asked, records published, in the order things were known."""
 
 import asyncio
 import bisect
