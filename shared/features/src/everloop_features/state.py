@@ -1,5 +1,6 @@
 """One log partition's feature state, in memory."""
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
 from everloop_features.nodes import Group, Key
@@ -98,9 +99,11 @@ class State:
         return True
 
     def expired_blocks(self, known_clock_us: int) -> list[int]:
-        """Blocks of pending records in which nothing counts any more."""
+        """Blocks of pending records in which nothing counts any more, as far as they are the oldest."""
         oldest = known_clock_us - self.compiled.pending_us
-        return [number for number, block in self.blocks.items() if block.newest_us < oldest]
+        return [
+            number for number, _ in takewhile(lambda item: item[1].newest_us < oldest, self.blocks.items())
+        ]
 
     def _load(self, kind: bytes, rest: bytes, value: bytes | None) -> None:
         layout = self._by_prefix.get(kind)
