@@ -59,7 +59,7 @@ class Bench:
         return OutboxRelay(self.service, self.kafka, self.pool, self.platform, marker=self.dead)
 
     async def send(self, values: Sequence[bytes | None], headers: Sequence[Header] = ()) -> None:
-        """Spread values over the source's partitions, in order. Batches, since those take a null key and value."""
+        """Spread values over the source's partitions, in order; batches take a null key and value."""
         batches = [self.producer.create_batch() for _ in range(4)]
         for number, value in enumerate(values):
             added = batches[number % 4].append(timestamp=None, key=None, value=value, headers=list(headers))
@@ -187,8 +187,12 @@ async def bench(kafka, postgres, unique: Callable[[str], str]) -> AsyncIterator[
 
 
 @pytest.fixture
-def create_topics() -> Any:
-    return _create_topics
+def new_topic(bench: Bench) -> Callable[[str], Awaitable[str]]:
+    async def create(name: str) -> str:
+        await _create_topics(bench.kafka, {name: 1})
+        return name
+
+    return create
 
 
 @contextlib.asynccontextmanager

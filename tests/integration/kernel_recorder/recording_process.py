@@ -1,7 +1,7 @@
-"""A service for tests to kill: `recording_process.py JSON [--relay] [--record] [--slow] [--die-before-delete]`.
+"""A service for tests to kill: `JSON [--relay] [--record] [--slow] [--die-before-delete]`.
 
-It records every message in the table `applied` and emits it to the target topic. What it does to itself on request
-is done here, from outside of the kernel.
+It records every message in the table `applied` and emits it to the target topic. What it does to itself on
+request is done here, from outside of the kernel.
 """
 
 import asyncio

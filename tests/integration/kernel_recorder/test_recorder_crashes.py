@@ -1,4 +1,4 @@
-"""Processes are killed and stopped; every record's effect is there once, and every event is published once."""
+"""Processes are killed and stopped; every record's effect and every event is there once."""
 
 import asyncio
 import signal
@@ -63,7 +63,7 @@ async def test_a_relay_killed_after_publishing_publishes_once(bench, until):
 
 
 async def test_one_relay_leads_and_another_takes_over(bench, until):
-    """With two instances an event must be published once, and go on being published when one dies or hangs."""
+    """With two instances an event must be published once, also when one of them dies."""
     relays = [await bench.spawn("--relay") for _ in range(2)]
     await until(lambda: _one_leads(relays), 30)
     leader, standby = sorted(relays, key=lambda relay: "publishing the outbox" not in relay.output)
@@ -82,7 +82,7 @@ async def test_one_relay_leads_and_another_takes_over(bench, until):
 
 
 async def test_a_stopped_relay_loses_its_leadership(bench, until):
-    """A hanging leader must not keep every event of its service back, nor publish late what another published."""
+    """A hanging leader must not keep events back, nor publish late what another published."""
     hanging = await bench.spawn("--relay")
     await until(lambda: _one_leads([hanging]), 30)
     hanging.signal(signal.SIGSTOP)

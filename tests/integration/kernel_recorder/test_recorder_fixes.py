@@ -50,7 +50,7 @@ async def test_compare_and_set_fences_a_former_owner(bench, record, monkeypatch,
 
 
 async def test_postgres_decides_where_to_begin(bench, record, running, monkeypatch, removed):
-    """A database restored from a copy is behind Kafka's own offsets: the records in between must come again."""
+    """A database restored from a copy is behind Kafka's offsets: what lies between must come again."""
     if removed:
         monkeypatch.setattr(Partitions, "_locate", _trust_kafka)
     await bench.send(VALUES)

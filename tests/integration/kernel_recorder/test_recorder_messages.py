@@ -26,7 +26,7 @@ async def test_odd_headers_reach_the_handler(bench, running, until, record):
 
 
 async def test_a_sender_cannot_make_the_service_publish(bench, running, until, record):
-    """`reply_to` is the sender's word; following it would let a stranger write to any topic with our rights."""
+    """`reply_to` is the sender's word; to follow it would let a stranger write to any topic as us."""
     async with running(bench.recorder(record), bench.relay()):
         await bench.send([b"a"], [("reply_to", bench.target.encode()), ("correlation_id", b"1")])
         await until(lambda: _applied(bench, 1))
@@ -35,7 +35,7 @@ async def test_a_sender_cannot_make_the_service_publish(bench, running, until, r
 
 
 async def test_poison_is_set_aside_with_its_bytes(bench, running, until, record):
-    """One record that nobody can handle must neither stop the others nor lose its bytes, headers and reason."""
+    """One record that nobody can handle must not stop the others, nor lose its bytes, headers and reason."""
 
     async def handler(messages, work):
         for message in messages:
@@ -114,13 +114,12 @@ async def test_a_failing_handler_ends_the_recorder_and_nothing_is_lost(bench, ru
     assert sorted(await bench.applied()) == sorted(values)
 
 
-async def test_a_pattern_finds_a_new_topic(bench, running, until, record, unique, create_topics):
+async def test_a_pattern_finds_a_new_topic(bench, running, until, record, new_topic):
     """A pipeline created later must be recorded without a restart."""
-    prefix = unique("pat")
-    recorder = _by_pattern(bench, record, prefix)
+    recorder = _by_pattern(bench, record, bench.service.replace("_", "-"))
     async with running(recorder):
-        await create_topics(bench.kafka, {f"{prefix}.one": 1})
-        await bench.producer.send_and_wait(f"{prefix}.one", b"x")
+        topic = await new_topic(f"{bench.service.replace('_', '-')}.one")
+        await bench.producer.send_and_wait(topic, b"x")
         await bench.send([b"named"])
         await until(lambda: _applied(bench, 2), 20)
     assert sorted(await bench.applied()) == [b"named", b"x"]

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from everloop_kernel.errors import ConfigurationError
+from everloop_kernel.migration_files import head
 from everloop_kernel.recorder.pool import connect
 
 __all__ = ["migrate"]
@@ -40,17 +41,11 @@ async def migrate(dsn: str, service: str, directory: Path | None = None) -> None
     Raises ConfigurationError: no database, a file that fails, or a schema newer than this code.
     """
     folders = {"kernel": _KERNEL_FILES, service: directory or _package_files(service)}
-    if await _applied(dsn, service) == {
-        head for name, folder in folders.items() if (head := _head(name, folder))
-    }:
+    wanted = {head(name, folder) for name, folder in folders.items()} - {None}
+    if await _applied(dsn, service) == wanted:
         return
     await _run_alembic(dsn, service, folders)
     _log.info("the schema %s is up to date", service)
-
-
-def revision(name: str, file: Path) -> str:
-    """The revision of a file: `registry_0002` for registry's `0002_….sql`."""
-    return f"{name}_{file.name.partition('_')[0]}"
 
 
 def _package_files(service: str) -> Path:
@@ -58,11 +53,6 @@ def _package_files(service: str) -> Path:
     if found is None or not found.submodule_search_locations:
         raise ConfigurationError(f"everloop_{service} is not installed", "Install the service's distribution")
     return Path(found.submodule_search_locations[0]) / "migrations"
-
-
-def _head(name: str, folder: Path) -> str | None:
-    files = sorted(folder.glob("*.sql"))
-    return revision(name, files[-1]) if files else None
 
 
 async def _applied(dsn: str, service: str) -> set[str]:
@@ -80,7 +70,7 @@ async def _run_alembic(dsn: str, service: str, folders: dict[str, Path]) -> None
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "everloop_kernel.recorder.alembic_process",
+        "everloop_kernel.alembic_process",
         service,
         *arguments,
         env={**os.environ, "EVERLOOP_POSTGRES_DSN": dsn},  # not an argument: it may hold a password

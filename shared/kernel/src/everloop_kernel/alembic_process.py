@@ -1,6 +1,6 @@
 """Applies migrations in a process of its own.
 
-`python -m everloop_kernel.recorder.alembic_process SERVICE NAME=FOLDER…`. Alembic reads revisions from
+`python -m everloop_kernel.alembic_process SERVICE NAME=FOLDER…`. Alembic reads revisions from
 Python files, so each SQL file gets a generated one in a temporary folder.
 """
 
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import await_only
 
 from everloop_kernel.errors import one_line
-from everloop_kernel.recorder.migrate import revision
+from everloop_kernel.migration_files import revision
 from everloop_kernel.settings import PostgresSettings
 
 __all__ = ["main"]
@@ -29,7 +29,7 @@ __all__ = ["main"]
 _REVISION: Final = '''"""{title}"""
 from pathlib import Path
 from alembic import op
-from everloop_kernel.recorder.alembic_process import execute_script
+from everloop_kernel.alembic_process import execute_script
 revision = {revision!r}
 down_revision = {down!r}
 
