@@ -27,6 +27,7 @@ def packed(
         "pipeline": job.pipeline,
         "pipeline_version": job.pipeline_version,
         "pipeline_sha256": job.pipeline_sha256,
+        "definition": job.definition,  # serving reads it here: it must go on without Kafka
         "task": task,
         "features": [_feature(column, published.categories) for column in dataset.columns],
         "objective": learner.objective,
