@@ -190,6 +190,8 @@ class PredictionLog:
 
     async def _advance(self) -> None:
         """One step: connect if need be, then one transaction."""
+        if not self._queue and not self._spool.size_bytes:
+            return
         try:
             if not self._connected:
                 await self._connect()

@@ -208,8 +208,11 @@ class Connection(asyncio.Protocol):
         headers = self._headers
         self._in_head = False
         assert self._parser is not None
-        if b"host" not in headers and self._parser.get_http_version() == "1.1":
+        version = self._parser.get_http_version()
+        if version == "1.1" and b"host" not in headers:
             raise _Refused(error_response(400, "the header Host is missing"))
+        if version not in ("1.1", "1.0"):
+            raise _Refused(error_response(505, "only HTTP versions 1.0 and 1.1 are served"))
         length = headers.get(b"content-length")
         if length is not None and len(length) > 3 and int(length) > self._limits.body_bytes:  # noqa: PLR2004  (cheap first)
             raise _Refused(self._too_large())
