@@ -1,0 +1,280 @@
+"""The HTTP API without a network: every route, every mistake a caller can make."""
+
+import asyncio
+import json
+import struct
+from datetime import UTC, datetime
+
+import pytest
+from everloop_kernel.auth import Tokens, create_token
+from everloop_kernel.stream_writer import Output
+from everloop_schemas import cloudevents
+from everloop_schemas.events import PredictionMade
+from everloop_serving.adapters.lightgbm_engine import Booster
+from everloop_serving.application.loaded_model import Blueprint, LoadedModel
+from everloop_serving.application.models import Arms, Models
+from everloop_serving.application.predict import Predictions
+from everloop_serving.application.prediction_events import EventWriter
+from everloop_serving.domain.artifact import read_artifact
+from everloop_serving.entrypoints.access import Access
+from everloop_serving.entrypoints.http_message import Request, Response
+from everloop_serving.entrypoints.http_routes import Routes
+from everloop_serving.entrypoints.infer_http import Inference
+from everloop_serving.metrics import HotMetrics
+from integration.serving.deployed_model import RECORD, artifact, expected_output, infer_body, reference
+
+NAME = "flights"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class State:
+    def __init__(self, state) -> None:
+        self.reader = state
+
+    def age_seconds(self) -> float:
+        return 1.5
+
+
+class Part:
+    name = "part"
+    reason: str | None = None
+
+    def not_ready(self) -> str | None:
+        return self.reason
+
+
+def loaded(data: bytes, version: int) -> LoadedModel:
+    blueprint = Blueprint.of(reference(data, version), read_artifact(data))
+    predictor = Booster(blueprint.artifact.model_text).row_predictor()
+    return LoadedModel(blueprint, predictor, State(blueprint.compiled.new_state(1)), most_rows=500)
+
+
+class Api:
+    """The routes around two versions of a model."""
+
+    def __init__(self, tokens: Tokens | None = None) -> None:
+        self.events: list[Output] = []
+        self.metrics = HotMetrics()
+        self.part = Part()
+        self.data = artifact(NAME)
+        one, two = loaded(self.data, 1), loaded(artifact(NAME, seed=2), 2)
+        self.models = Models()
+        self.models.replace(NAME, Arms(1, one, by_version={1: one, 2: two}))
+        self.models.pending["soon"] = "it is loading"
+        inference = Inference(self.models, Predictions(EventWriter("x"), self.events.append, self.metrics))
+        self.routes = Routes(
+            self.models, inference, Access(tokens or Tokens(None)), self.metrics, [self.part]
+        )
+
+    def ask(self, method: str, path: str, body: object = b"", **headers: str) -> Response:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+        answer = self.routes(Request(method.encode(), path.encode(), named, data))
+        return answer if isinstance(answer, Response) else asyncio.run(answer)
+
+    def post(self, path: str, body: object, **headers: str) -> Response:
+        return self.ask("POST", path, body, **headers)
+
+
+@pytest.fixture(scope="module")
+def api() -> Api:
+    return Api()
+
+
+INFER = f"/v2/models/{NAME}/infer"
+
+
+def test_an_answer_and_its_event_say_the_same(api: Api) -> None:
+    """Monitoring judges what clients got."""
+    api.events.clear()
+    answer = json.loads(api.post(INFER, infer_body([RECORD], "a1"), traceparent=TRACE).body)
+    expected = expected_output(api.data, RECORD)
+    assert answer == {
+        "model_name": NAME,
+        "model_version": "1",
+        "id": "a1",
+        "outputs": [{"name": "probability", "datatype": "FP64", "shape": [1], "data": [expected]}],
+    }
+    [sent] = api.events
+    event = cloudevents.decode(PredictionMade, sent.value, sent.headers)
+    assert (event.id, event.output, event.arm, event.propensity) == ("a1", expected, "champion", 1.0)
+    assert (event.model_version, event.pipeline_version, event.state_age_seconds) == (1, 1, 1.5)
+    assert event.event_time == datetime(2013, 1, 1, 5, 15, tzinfo=UTC)
+    assert (sent.topic, sent.key) == (f"serving-prediction-made-v1.{NAME}", b"EWR")
+    assert dict(sent.headers)["traceparent"] == TRACE.encode()
+
+
+def test_many_rows_are_answered_like_single_ones(api: Api) -> None:
+    """Batches must not change an answer, nor hold up others (they run in slices)."""
+    rows = [{**RECORD, "wind": float(n), "carrier": None if n % 3 else "AA"} for n in range(200)]
+    answer = json.loads(api.post(INFER, infer_body(rows, "b")).body)
+    assert answer["outputs"][0]["data"] == [expected_output(api.data, row) for row in rows]
+    assert [cloudevents.decode(PredictionMade, e.value, e.headers).id for e in api.events[-200:]] == [
+        f"b-{n}" for n in range(200)
+    ]
+
+
+def test_a_version_is_asked_by_its_number(api: Api) -> None:
+    """A frozen model is compared with the champion."""
+    body = json.loads(api.post(f"/v2/models/{NAME}/versions/2/infer", infer_body([RECORD], "a1")).body)
+    assert body["model_version"] == "2"
+    assert cloudevents.decode(PredictionMade, api.events[-1].value, api.events[-1].headers).arm == "pinned"
+
+
+def test_a_request_without_id_gets_one(api: Api) -> None:
+    """Without an id its label could never be joined."""
+    body = json.loads(api.post(INFER, infer_body([RECORD])).body)
+    assert len(body["id"]) == 32
+    assert cloudevents.decode(PredictionMade, api.events[-1].value, api.events[-1].headers).id == body["id"]
+
+
+def test_the_vector_can_be_asked_for(api: Api) -> None:
+    """Whoever debugs skew needs what the model saw."""
+    body = json.loads(api.post(INFER, infer_body([RECORD], parameters={"vector": True})).body)
+    event = cloudevents.decode(PredictionMade, api.events[-1].value, api.events[-1].headers)
+    assert body["outputs"][1]["name"] == "vector"
+    assert json.loads(body["outputs"][1]["data"][0]) == event.values
+
+
+def test_binary_tensors_go_in_and_out(api: Api) -> None:
+    """Triton's client sends them by default."""
+    request = infer_body([RECORD], "a1")
+    raw = struct.pack("<d", RECORD["distance"])
+    for tensor in request["inputs"]:
+        if tensor["name"] == "distance":
+            del tensor["data"]
+            tensor["parameters"] = {"binary_data_size": 8}
+    request["outputs"] = [{"name": "probability", "parameters": {"binary_data": True}}]
+    head = json.dumps(request).encode()
+    answer = api.post(INFER, head + raw, inference_header_content_length=str(len(head)))
+    length = int(dict(answer.headers)[b"inference-header-content-length"])
+    assert json.loads(answer.body[:length])["outputs"][0]["parameters"] == {"binary_data_size": 8}
+    assert struct.unpack("<d", answer.body[length:]) == (expected_output(api.data, RECORD),)
+    for wrong in ("x", str(len(head) + 100), str(len(head) - 3)):
+        assert api.post(INFER, head + raw, inference_header_content_length=wrong).status == 400
+    assert api.post(INFER, head, inference_header_content_length=str(len(head))).status == 400
+    assert api.post(INFER, head + raw + b"x", inference_header_content_length=str(len(head))).status == 400
+
+
+def test_plain_json_answers_one_record_or_a_list(api: Api) -> None:
+    """The way in for people with curl."""
+    one = json.loads(api.post(f"/v1/pipelines/{NAME}/predict", {"id": "a1", **RECORD}).body)
+    expected = expected_output(api.data, RECORD)
+    assert one == {"id": "a1", "probability": expected, "model_version": 1}
+    many = json.loads(api.post(f"/v1/pipelines/{NAME}/predict", [{"id": "a2", **RECORD}, RECORD]).body)
+    assert [p["probability"] for p in many["predictions"]] == [expected] * 2
+    assert many["predictions"][0]["id"] == "a2"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        (INFER, b"", 400, "no inference request"),
+        (INFER, b"{", 400, "no inference request"),
+        (INFER, b"[]", 400, "no inference request"),
+        (INFER, b"\xff", 400, "no inference request"),
+        (INFER, b"[" * 100_000, 400, "no inference request"),
+        (INFER, b'{"inputs": []}', 400, "no inputs"),
+        (INFER, b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [NaN]}]}', 400, "no inference"),
+        (INFER, {"inputs": [{"name": "x", "datatype": "FP64", "shape": ["1"], "data": [1]}]}, 400, "shape"),
+        (INFER, {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1]}]}, 400, "'x'"),
+        (INFER, {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [1]}]}, 400, "'x' is not known"),
+        (INFER, infer_body([RECORD], "x" * 300), 400, "256"),
+        (INFER, infer_body([RECORD], outputs=[{"name": "y"}]), 400, "output 'y'"),
+        (INFER, infer_body([RECORD] * 501), 400, "at most 500"),
+        ("/v2/models/nobody/infer", infer_body([RECORD]), 404, "'nobody'"),
+        (f"/v2/models/{NAME}/versions/9/infer", infer_body([RECORD]), 404, "loaded are 1, 2"),
+        (f"/v2/models/{NAME}/versions/99999999999999999999/infer", infer_body([RECORD]), 404, "not loaded"),
+        ("/v2/models/soon/infer", infer_body([RECORD]), 503, "loading"),
+        (f"/v1/pipelines/{NAME}/predict", {**RECORD, "speed": 1}, 400, "'speed'"),
+        (f"/v1/pipelines/{NAME}/predict", {**RECORD, "distance": None}, 400, "'distance' must not be null"),
+        (f"/v1/pipelines/{NAME}/predict", b'{"origin": "EWR", "origin": "JFK"}', 400, "origin"),
+        (f"/v1/pipelines/{NAME}/predict", b'[{"origin": "EWR", "origin": "JFK"}]', 400, "twice"),
+        (f"/v1/pipelines/{NAME}/predict", b'[{"distance": NaN}]', 400, "NaN"),
+        (f"/v1/pipelines/{NAME}/predict", b"[]", 400, "0 records"),
+        (f"/v1/pipelines/{NAME}/predict", b"[1]", 400, "objects"),
+        (f"/v1/pipelines/{NAME}/predict", b"5", 400, "object"),
+        ("/v2/models", b"", 404, "/v2"),
+        ("/v2/models/a/b/c/d/e/f/g/h/i", b"", 404, "/v2"),
+        ("/%ff", b"", 404, "/v2"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named(api: Api, path: str, body: object, status: int, says: str) -> None:
+    """A caller must read what is wrong, and never a traceback."""
+    answer = api.post(path, body)
+    assert answer.status == status, answer.body
+    error = json.loads(answer.body)["error"]
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_methods_and_content_types(api: Api) -> None:
+    """The wrong method or a form must be told from a wrong body."""
+    answer = api.ask("GET", INFER)
+    assert (answer.status, dict(answer.headers)[b"allow"]) == (405, b"POST")
+    assert api.post("/v2/health/live", b"").status == 405
+    form = api.post(INFER, infer_body([RECORD]), content_type="application/x-www-form-urlencoded")
+    assert form.status == 415
+    assert api.post(INFER, infer_body([RECORD]), content_encoding="gzip").status == 415
+    assert api.post(INFER, infer_body([RECORD]), content_type="application/json; charset=utf-8").status == 200
+
+
+def test_metadata_health_and_metrics(api: Api) -> None:
+    """Load balancers, clients and Prometheus ask these."""
+    server = json.loads(api.ask("GET", "/v2").body)
+    assert (server["name"], server["extensions"]) == ("everloop-serving", ["binary_tensor_data"])
+    model = json.loads(api.ask("GET", f"/v2/models/{NAME}").body)
+    assert (model["versions"], model["platform"]) == (["1", "2"], "lightgbm")
+    assert {"name": "distance", "datatype": "FP64", "shape": [-1]} in model["inputs"]
+    assert {"name": "departs", "datatype": "BYTES", "shape": [-1]} in model["inputs"]
+    assert model["outputs"] == [{"name": "probability", "datatype": "FP64", "shape": [-1]}]
+    for path in ("/v2/health/live", "/v2/health/ready", "/health/live", "/health/ready", "/metrics"):
+        assert api.ask("GET", path).status == 200
+    assert api.ask("GET", f"/v2/models/{NAME}/ready").status == 200
+    assert api.ask("GET", f"/v2/models/{NAME}/versions/2/ready").status == 200
+    assert api.ask("GET", f"/v2/models/{NAME}/versions/3/ready").status == 404
+    assert api.ask("GET", "/v2/models/soon/ready").status == 503
+    api.part.reason = "it is early"
+    assert json.loads(api.ask("GET", "/v2/health/ready").body)["components"] == [
+        {"name": "part", "ready": False, "reason": "it is early"}
+    ]
+    api.part.reason = None
+
+
+def test_metrics_count_answers_and_mistakes() -> None:
+    """Alerts are made of them."""
+    api = Api()
+    api.post(INFER, infer_body([RECORD, RECORD]))
+    api.post(INFER, b"{")
+    found = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in api.metrics.collect()
+        for sample in family.samples
+    }
+    labels = (("arm", "champion"), ("model_version", "1"), ("pipeline", NAME))
+    assert found["everloop_serving_predictions_total", *labels] == 2
+    assert found["everloop_serving_request_seconds_count", *labels] == 1
+    assert found["everloop_serving_errors_total", ("kind", "invalid"), ("protocol", "http")] == 1
+
+
+def test_tokens_are_asked_for_where_they_are_set_up(tmp_path) -> None:
+    """A model's answers are somebody's data."""
+    path = tmp_path / "tokens"
+    reader = create_token(path, "client", ["reader"], [NAME])
+    producer = create_token(path, "source", ["producer"])
+    other = create_token(path, "other", ["reader"], ["weather"])
+    api = Api(Tokens(path))
+    body = infer_body([RECORD])
+    assert api.post(INFER, body).status == 401
+    assert api.post(INFER, body, authorization="Bearer wrong").status == 401
+    assert api.post(INFER, body, authorization=f"Bearer {producer}").status == 403
+    assert api.post(INFER, body, authorization=f"Bearer {other}").status == 403
+    assert api.post(INFER, body, authorization=f"Bearer {reader}").status == 200
+    assert api.ask("GET", f"/v2/models/{NAME}").status == 401
+    assert api.ask("GET", "/v2/health/ready").status == 200
+
+
+def test_a_page_of_another_origin_may_not_ask_a_local_server(api: Api) -> None:
+    """Without tokens any web page in the operator's browser could."""
+    assert api.post(INFER, infer_body([RECORD]), origin="https://evil.example").status == 403
+    assert api.post(INFER, infer_body([RECORD]), origin="http://localhost:3000").status == 200
