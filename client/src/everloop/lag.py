@@ -73,7 +73,7 @@ def _read_by(group: str) -> list[TopicSpec]:
     return [
         spec
         for spec in TOPICS.values()
-        if service in spec.consumers - spec.producers
+        if service in spec.consumers
         and spec.config.get("cleanup.policy") != "compact"
         and spec.kind in {"data", "decision"}
         and (not kinds or kinds[0].startswith(spec.kind))

@@ -26,6 +26,7 @@ _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 """Length, key, version, correlation id, no client id: the smallest question that a serving broker answers."""
 
 _LOGGING = (
+    "-Dlog4j2.statusLoggerLevel=OFF",  # it misses a provider that Kafka itself does not log through
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.log.kafka.server=info",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -213,9 +214,12 @@ class Kafka:
         command = runtime.command("kafka.tools.StorageTool", *arguments)
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
         if result.returncode:
+            said = [
+                line for line in (result.stdout + result.stderr).splitlines() if not line.startswith("\t")
+            ]
             raise EverloopError(
-                f"Kafka could not format {self.data_dir}: {(result.stderr or result.stdout).strip()[-600:]}",
-                "Look at the folder's permissions and free space.",
+                f"Kafka could not format {self.data_dir}: {' '.join(said)[:600]}",
+                "Look at the settings, and at the folder's permissions and free space.",
             )
 
     def _program(self, runtime: KafkaRuntime, properties: Path) -> Program:

@@ -64,6 +64,7 @@ class DataFolder:
             lock.close()
             raise self._held() from error
         self._lock = lock
+        (self.path / "stack.json").unlink(missing_ok=True)  # a killed stack's
 
     def release(self) -> None:
         """Let the next stack have it."""

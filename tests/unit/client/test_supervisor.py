@@ -1,0 +1,95 @@
+"""Processes are kept running, and hopeless ones are not."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from everloop.embedded.children import Child, Program
+from everloop.errors import EverloopError
+from everloop.stack.supervisor import Supervised, Supervisor, stop_together
+
+
+def supervised(folder: Path, code: str, ready=lambda: True) -> Supervised:
+    program = Program("work", [sys.executable, "-c", code], folder / "work.log", folder / "work.pid")
+    return Supervised("work", lambda: Child(program), ready, folder / "work.log")
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def supervisor(told):
+    made = Supervisor(lambda _name, what: told.append(what), lambda: None)
+    made.begin()
+    yield made
+    made.end()
+    stop_together(made.processes, 5)
+
+
+def wait_until(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_process_is_started_again(supervisor, told, tmp_path):
+    """Kill -9 of a service must heal by itself."""
+    process = supervised(tmp_path, "import time; time.sleep(60)")
+    supervisor.bring_up([process], 5)
+    first = process.child.pid
+    process.child.signal(9)
+    wait_until(lambda: process.child is not None and process.child.pid != first)
+    assert process.restarts == 1
+    assert "ended with exit code -9; starting again in 0.5 s" in told
+
+
+def test_pauses_grow_and_have_a_limit(tmp_path):
+    """A service that dies at once must not burn a core."""
+    process = supervised(tmp_path, "")
+    process.started_at = time.monotonic()
+    pauses = [process.plan_restart() for _ in range(9)]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_after_a_healthy_time_the_pause_is_short_again(tmp_path):
+    """One crash a day must not cost 30 seconds each."""
+    process = supervised(tmp_path, "")
+    process.pause_seconds = 30.0
+    process.started_at = time.monotonic() - 61
+    assert process.plan_restart() == 0.5
+
+
+def test_a_misconfigured_service_stops_the_start_with_its_words(supervisor, tmp_path):
+    """Waiting 90 seconds for a service that has said what is wrong helps nobody."""
+    process = supervised(
+        tmp_path, "print('EVERLOOP_X=1 is refused'); raise SystemExit(2)", ready=lambda: False
+    )
+    begun = time.monotonic()
+    with pytest.raises(EverloopError, match=r"(?s)cannot run as it is set up.*EVERLOOP_X=1 is refused"):
+        supervisor.bring_up([process], 60)
+    assert time.monotonic() - begun < 10
+
+
+def test_a_service_that_never_gets_ready_is_named(supervisor, tmp_path):
+    """The start must end with a name and a log, not hang."""
+    process = supervised(
+        tmp_path, "print('still waiting', flush=True); import time; time.sleep(60)", ready=lambda: False
+    )
+    with pytest.raises(EverloopError, match=r"(?s)work did not become ready in time.*still waiting"):
+        supervisor.bring_up([process], 1)
+
+
+def test_what_does_not_end_is_killed(tmp_path):
+    """Ctrl-C must end everything, also a service that ignores it."""
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    process = supervised(tmp_path, code)
+    process.start()
+    wait_until(lambda: "deaf" in process.log.read_text())
+    begun = time.monotonic()
+    stop_together([process], 0.5)
+    assert process.child.exit_code() == -9
+    assert time.monotonic() - begun < 5
