@@ -9,8 +9,8 @@ from bootstrap import PINS, ROOT, VENV, distributions
 
 UV = VENV / "bin" / "uv"
 EXTRAS = {"everloop": ["--extra", "embedded"]}
-TOOLS = {"bootstrap": "uv\n", "build": "setuptools\nwheel\n"}
-"""What set-up itself needs: the installer, and what builds a source package of others."""
+TOOLS = {"bootstrap": "uv\n", "build": "setuptools\nwheel\nhatchling>=1.27\n"}
+"""The installer, and what builds source packages: those of others, and in images our own."""
 
 
 def main() -> None:
