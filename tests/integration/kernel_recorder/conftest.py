@@ -166,21 +166,30 @@ async def _create_topics(kafka: KafkaSettings, topics: dict[str, int]) -> None:
 
 @pytest.fixture
 async def bench(kafka, postgres, unique: Callable[[str], str]) -> AsyncIterator[Bench]:
-    service, settings = (
-        unique("svc").replace("-", "_"),
-        KafkaSettings(bootstrap_servers=kafka.bootstrap_servers),
-    )
-    database = PostgresSettings(dsn=postgres.dsn)
-    pool = await open_pool(database, service)
+    async with made(kafka.bootstrap_servers, postgres.dsn, unique) as bench:
+        yield bench
+
+
+@pytest.fixture
+async def bench_on_own_kafka(own_kafka, postgres, unique: Callable[[str], str]) -> AsyncIterator[Bench]:
+    """A bench whose broker the test may kill."""
+    async with made(own_kafka.bootstrap_servers, postgres.dsn, unique) as bench:
+        yield bench
+
+
+@contextlib.asynccontextmanager
+async def made(bootstrap_servers: str, dsn: str, unique: Callable[[str], str]) -> AsyncIterator[Bench]:
+    service = unique("svc").replace("-", "_")
+    kafka, postgres = KafkaSettings(bootstrap_servers=bootstrap_servers), PostgresSettings(dsn=dsn)
+    pool = await open_pool(postgres, service)
     await pool.execute(f"CREATE SCHEMA {service}")
     for script in (*(file.read_text() for file in sorted(KERNEL_FILES.glob("*.sql"))), SCHEMA):
         await pool.execute(script)
-    producer = plain_producer(settings)
+    producer = plain_producer(kafka)
     await producer.start()
-    bench = Bench(
-        service, unique("group"), unique("source"), unique("target"), settings, database, pool, producer
-    )
-    await _create_topics(settings, bench.partitions)
+    names = (unique("group"), unique("source"), unique("target"))
+    bench = Bench(service, *names, kafka, postgres, pool, producer)
+    await _create_topics(kafka, bench.partitions)
     yield bench
     await producer.stop()
     pool.terminate()

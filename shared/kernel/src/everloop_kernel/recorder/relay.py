@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
-from tenacity import RetryCallState, retry_if_exception_type
+from tenacity import RetryCallState, retry_if_exception
 
 from everloop_kernel.errors import one_line
 from everloop_kernel.kafka import retrying
@@ -60,11 +60,12 @@ class OutboxRelay:
         self._wake = asyncio.Event()
         self._trouble: str | None = "the outbox relay has not started"
         self._gauged = 0.0
+        self._progressed = False
 
     async def run(self) -> None:
         """Lead or stand by until stopped; a failure that persists is raised, `Fenced` at once."""
         while not self._stop.is_set():
-            retry = retry_if_exception_type((*TRANSIENT, KafkaError))
+            retry = retry_if_exception(self._may_pass)
             async for attempt in retrying(self._backoff_seconds, retry=retry, before_sleep=self._log_retry):
                 with attempt:
                     await self._term()
@@ -78,6 +79,9 @@ class OutboxRelay:
         """Why events are not published at present; standing by is ready."""
         return self._trouble
 
+    def _may_pass(self, error: BaseException) -> bool:
+        return isinstance(error, (*TRANSIENT, KafkaError)) and not self._stop.is_set()
+
     def _log_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         self._trouble = f"the outbox of {self._service} is not published: {one_line(error or TimeoutError())}"
@@ -86,9 +90,9 @@ class OutboxRelay:
     async def _term(self) -> None:
         """Stand by, then lead, until stopped.
 
-        A failure after a success ends the term without an error: the next one has fresh patience.
+        A failure after some progress ends the term without an error: the next one has fresh patience.
         """
-        self._trouble, succeeded = None, False
+        self._progressed = False
         try:
             async with self._session() as connection:
                 if not await self._wins(connection):
@@ -97,10 +101,9 @@ class OutboxRelay:
                     identity = await outbox.identity(connection)
                     published = await writer.published(identity)
                     await outbox.delete_up_to(connection, published)
-                    succeeded = True
                     await self._lead(connection, writer, identity, published)
         except (*TRANSIENT, KafkaError) as error:
-            if not succeeded:
+            if not self._progressed:
                 raise
             _log.warning("the outbox of %s lost its leader: %s", self._service, one_line(error))
             await asyncio.sleep(_STANDBY_SECONDS)
@@ -134,6 +137,7 @@ class OutboxRelay:
     async def _wins(self, connection: Any) -> bool:
         """Wait for the leadership; False when asked to stop."""
         while not await connection.fetchval(_LOCK, self._service):
+            self._trouble = None
             if await self._waited(self._stop, _STANDBY_SECONDS):
                 return False
         OUTBOX_LEADER.labels(self._service).set(1)
@@ -149,7 +153,8 @@ class OutboxRelay:
                 published = await self._publish(connection, writer, identity, rows)
             elif self._stop.is_set():
                 return
-            else:
+            self._trouble, self._progressed = None, True
+            if not rows:
                 await self._waited(self._wake, _HEARTBEAT_SECONDS)
             await self._report(connection)
 
