@@ -219,7 +219,8 @@ def main() -> None:
         alone("feature: rows per CPU second, start-up included", found["cpu"], "rows/CPU s"),
         alone("feature: resident memory", found["memory"], "MB"),
     ]
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    python, busy = platform.python_version(), os.getloadavg()[1]
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {python}, load {busy:.1f}"
     result = {"machine": machine, "figures": figures}
     path = ROOT / "bench/results/feature.json"
     path.parent.mkdir(exist_ok=True)

@@ -204,6 +204,19 @@ def test_pending_records_expire_by_pipeline_time() -> None:
     assert {"old"}.isdisjoint(log.state.pending.observations)
 
 
+def test_pending_records_expire_within_a_batch_too() -> None:
+    """Whether a label still counts must not depend on where a transaction ended."""
+    features = compiled(n="count(window='320d', by=[shop, kind], over=labels)")
+    overlay = features.new_state(1).begin()
+    fields, label = {"shop": "a", "kind": "x"}, {"shop": "a", "gain": 1.0}
+    overlay.observe("old", fields, START, START)
+    overlay.absorb_label("early", label, START, START)
+    overlay.observe("x", fields, START, START + 13 * DAY)
+    overlay.absorb_label("old", label, START, START + 13 * DAY)
+    overlay.observe("early", fields, START, START + 13 * DAY)
+    assert features.vector(fields, START, overlay) == [0.0]
+
+
 @pytest.mark.parametrize("restarts", [True, False])
 def test_groups_expire_at_fixed_event_times(*, restarts: bool) -> None:
     """A key nobody touches is dropped, at the same record in every replay, restart or not."""
