@@ -144,7 +144,7 @@ async def check_memory(process):
     assert [name for name in ("numpy", "pyarrow", "lightgbm", "pandas", "scipy") if f"/{name}/" in maps] == []
 
 
-async def check_segments(postgres, home, name):
+async def check_segments(postgres, home, name, records=2 * 2600):
     """Every row is in one segment or staged, none twice, and every file is what was registered."""
     connection = await asyncpg.connect(postgres.dsn, server_settings={"search_path": "trainer"})
     rows = await connection.fetch("SELECT * FROM segments WHERE pipeline = $1 ORDER BY first_offset", name)
@@ -159,20 +159,26 @@ async def check_segments(postgres, home, name):
         ends[pile] = row["last_offset"]
         data = (home / "trainer" / row["file"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == row["sha256"]
-    assert sum(row["rows"] for row in rows if row["kind"] == "records") + staged == 2 * 2600
+    assert sum(row["rows"] for row in rows if row["kind"] == "records") + staged == records
+    files = {
+        str(path.relative_to(home / "trainer"))
+        for path in (home / "trainer/segments" / name).rglob("*.parquet*")
+    }
+    assert files == {row["file"] for row in rows}
+    return len(rows)
 
 
 async def test_a_kill_in_the_middle_of_training_costs_time_and_nothing_else(broker, postgres, home, unique):
     """kill -9 must neither lose a run nor give two models for one trigger."""
-    world = World(pipeline_of(unique("killed"), trees=4000))
+    world = World(pipeline_of(unique("killed"), trees=6000))
     async with Neighbours(broker) as neighbours, Ears(broker, world.pipeline.pipeline) as ears:
         async with trainer(broker, postgres.dsn, home) as process:
             await neighbours.define(world)
             world.grow(2000)
             await neighbours.publish(world)
-            for _ in range(3):
-                await ears.wait_for(RunStarted)
-                await training_begun(home)
+            await ears.wait_for(RunStarted)
+            for kills in range(3):
+                await attempt_begun(process, world, kills + 1)
                 await process.kill()
                 await process.start()
             trained = await ears.wait_for(ModelTrained)
@@ -184,13 +190,14 @@ async def test_a_kill_in_the_middle_of_training_costs_time_and_nothing_else(brok
         assert list((home / "trainer" / "jobs").iterdir()) == []
 
 
-async def training_begun(home):
-    """A job's directory is there, and its process has had a moment."""
-    for _ in range(2000):
-        if list((home / "trainer" / "jobs").glob("*/job.json")):
+async def attempt_begun(process, world, number):
+    """So many attempts at the pipeline's run have begun, the last one a moment ago."""
+    for _ in range(400):
+        runs = (await process.get(f"/v1/runs?pipeline={world.pipeline.pipeline}")).json()
+        if runs and runs[0]["attempts"] >= number:
             break
-        await asyncio.sleep(0.02)
-    await asyncio.sleep(0.5)
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.3)
 
 
 async def test_a_run_that_cannot_work_says_why(broker, postgres, home, unique):
@@ -234,3 +241,58 @@ async def test_a_run_waits_until_its_vectors_are_there(broker, postgres, home, u
         await neighbours.compute(world, 1, 0)
         trained = await ears.wait_for(ModelTrained)
         assert trained.dataset.rows >= 1500
+
+
+async def test_kills_while_segments_are_written_leave_every_row_once(broker, postgres, home, unique):
+    """A row that was lost or doubled between Postgres and Parquet would change every later model."""
+    world = World(pipeline_of(unique("segments"), rows=100_000))
+    async with (
+        Neighbours(broker) as neighbours,
+        trainer(broker, postgres.dsn, home, segment_rows=40) as process,
+    ):
+        await neighbours.define(world)
+        for kill in range(4):
+            world.grow(300)
+            await neighbours.publish(world)
+            await asyncio.sleep(0.4 * kill)
+            await process.kill()
+            await process.start()
+        for _ in range(200):
+            status = (await process.get(f"/v1/pipelines/{world.pipeline.pipeline}/training")).json()
+            if status["labels"] == 1200:
+                break
+            await asyncio.sleep(0.1)
+        assert status["waiting_for"] == "1200 of 100000 new labelled rows"
+    async with trainer(broker, postgres.dsn, home):
+        pass  # a start removes what a kill left behind
+    assert await check_segments(postgres, home, world.pipeline.pipeline, 2 * 1200) >= 4
+
+
+async def test_a_changed_pipeline_ends_what_waits_and_is_trained_itself(broker, postgres, home, unique):
+    """Vectors of a replaced version never come: a run that waited for them would block every later one."""
+    name = unique("changed")
+    world = World(pipeline_of(name))
+    world.grow(1800)
+    async with (
+        Neighbours(broker) as neighbours,
+        trainer(broker, postgres.dsn, home),
+        Ears(broker, name) as ears,
+    ):
+        await neighbours.define(world)
+        await neighbours.publish(world)
+        first = await ears.wait_for(ModelTrained)
+        await neighbours.deploy(first)
+        world.grow(1600)
+        await neighbours.publish(world, vectors=False)
+        waiting = await ears.wait_for(RunStarted, 2)
+        world.version, world.pipeline = 2, pipeline_of(name, trees=31)
+        await neighbours.define(world)
+        failed = await ears.wait_for(RunFailed)
+        assert failed.run_id == waiting.run_id
+        changed = await ears.wait_for(RunStarted, 3)
+        assert (changed.trigger.kind, changed.pipeline_version) == ("changed-pipeline", 2)
+        for partition in world.logs:
+            await neighbours.compute(world, partition, 0)
+        second = await ears.wait_for(ModelTrained, 2)
+        assert (second.pipeline_version, second.model_version) == (2, 2)
+        assert second.parameters["trees"] == 31

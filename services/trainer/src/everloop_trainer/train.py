@@ -29,7 +29,6 @@ Source = Callable[[Path, Job, Pipeline, Compiled], Dataset]
 
 def main(directory: str, root: str) -> None:
     """Do the job as a process of its own."""
-    os.nice(5)  # whoever waits for a prediction goes first
     do_job(Path(directory), Path(root))
 
 

@@ -14,6 +14,7 @@ import msgspec
 from everloop_features import compile  # noqa: A004 - the feature language's name for it
 from everloop_schemas.events import Cut
 
+from everloop_trainer import metrics
 from everloop_trainer.adapters.processes import packed, run_child
 from everloop_trainer.adapters.rows import definition_of
 from everloop_trainer.domain.job import SegmentFile
@@ -127,6 +128,8 @@ class SegmentStore:
                 size,
             )
             await connection.execute(_FORGET, *pile, last)
+            metrics.SEGMENTS.labels(pile.pipeline, pile.kind).inc()
+            metrics.SEGMENT_ROWS.labels(pile.pipeline, pile.kind).inc(len(part))
 
 
 _UNKNOWN: list[tuple[str, str]] = []

@@ -15,6 +15,7 @@ from everloop_schemas.events import (
     PipelineDefined,
 )
 
+from everloop_trainer import metrics
 from everloop_trainer.adapters.rows import definition_of, run_of
 from everloop_trainer.application.ports import Definition, Desk, LogBatch, StagedRow
 from everloop_trainer.domain.policy import Arrival, DriftSignal, LastRun, ManualRequest, Situation
@@ -197,6 +198,7 @@ class PostgresWork:
         needs = [(run.run_id, partition, last) for partition, last in run.needs.items()]
         await self._connection.executemany("INSERT INTO run_needs VALUES ($1, $2, $3)", needs)
         await self._connection.execute("SELECT pg_notify($1, '')", RUNS_CHANNEL)
+        metrics.OPENED_RUNS.labels(run.pipeline, run.trigger.kind).inc()
         return True
 
     async def _clear_desk(self, run: Run) -> None:

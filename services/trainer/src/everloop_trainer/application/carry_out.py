@@ -2,6 +2,7 @@
 
 import logging
 
+from everloop_trainer import metrics
 from everloop_trainer.application.conclude import conclude
 from everloop_trainer.application.ports import Artifacts, CrashedError, Runs, Storage, Trainings
 from everloop_trainer.domain.job import Job, Outcome, Untrainable
@@ -25,6 +26,7 @@ async def carry_out(
     try:
         outcome, artifact = await trainings.outcome(job)
     except CrashedError as error:
+        metrics.CRASHES.labels(run.pipeline).inc()
         if run.crashes + 1 < MAXIMUM_CRASHES:
             _log.warning("the training process of run %s crashed: %s", run.run_id, error)
             await runs.release(run, crashed=True)
@@ -41,7 +43,9 @@ async def _end(run: Run, outcome: Outcome, artifact: bytes | None, runs: Runs, a
         ended = await conclude(run, outcome, artifact, work)
     if not ended:
         _log.warning("run %s was finished by another instance", run.run_id)
-    elif outcome.failed is not None:
+        return
+    metrics.ENDED_RUNS.labels(run.pipeline, "failed" if outcome.failed else "trained").inc()
+    if outcome.failed is not None:
         _log.warning("run %s of %s failed: %s", run.run_id, run.pipeline, outcome.failed.reason)
     else:
         _log.info("run %s of %s gave a model", run.run_id, run.pipeline)

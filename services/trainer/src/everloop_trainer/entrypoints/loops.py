@@ -8,6 +8,7 @@ from typing import Protocol
 
 from everloop_kernel import telemetry
 
+from everloop_trainer import metrics
 from everloop_trainer.application.carry_out import carry_out
 from everloop_trainer.application.ports import Artifacts, Runs, Storage, Trainings
 from everloop_trainer.domain.runs import Run
@@ -149,7 +150,8 @@ class RunLoop:
     async def _carry_out(self, run: Run) -> None:
         parent = telemetry.extract([("traceparent", (run.traceparent or "").encode())])
         about = {"everloop.pipeline": run.pipeline, "everloop.run_id": run.run_id}
-        with telemetry.span("train", about, parent=parent):
+        timed = metrics.RUN_SECONDS.labels(run.pipeline).time()
+        with telemetry.span("train", about, parent=parent), timed:
             await carry_out(run, self._runs, self._storage, self._trainings, self._artifacts)
 
     @contextlib.asynccontextmanager
