@@ -68,12 +68,13 @@ async def _offsets(
 
 
 def _read_by(group: str) -> list[TopicSpec]:
-    """The topics that the group consumes, as their files say; compacted ones are read without a group."""
+    """The topics that the group consumes: no compacted one, and none of its own, read to restore state."""
     service, *kinds = group.removeprefix("everloop-").split("-")
     return [
         spec
         for spec in TOPICS.values()
         if service in spec.consumers
+        and spec.producers != {service}
         and spec.config.get("cleanup.policy") != "compact"
         and spec.kind in {"data", "decision"}
         and (not kinds or kinds[0].startswith(spec.kind))

@@ -8,7 +8,6 @@ import yaml
 from everloop_features import Compiled
 from everloop_features import compile as compile_features
 from everloop_schemas.pipeline import Pipeline, load, locate, to_definition
-from rich.syntax import Syntax
 
 from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json
 from everloop.cli.output import console, print_json
@@ -42,7 +41,7 @@ def explain(file: File, *, as_json: Json = False) -> None:
     if as_json:
         print_json({"definition": definition, "features": features, "needs_state": compiled.needs_state})
         return
-    console.print(Syntax(yaml.safe_dump(definition, sort_keys=False, allow_unicode=True), "yaml"))
+    print(yaml.safe_dump(definition, sort_keys=False, allow_unicode=True))
     for name, kind in features.items():
         console.print(f"{name}: {kind}")
     state = (

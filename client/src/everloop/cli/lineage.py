@@ -31,7 +31,7 @@ def trace(
     if as_json:
         print_json(found)
     else:
-        console.print(_tree(found))
+        console.print(_tree(found), soft_wrap=False)
 
 
 def follow_prediction(client: Client, prediction_id: str, pipeline: str | None = None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What commands print: JSON for programs, tables and sentences for people."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,9 @@ from rich.table import Table
 
 __all__ = ["bytes_text", "cell", "console", "print_json", "table", "when"]
 
-console = Console(highlight=False, soft_wrap=True)
+_WIDTH_OF_A_FILE = 300
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
 
 
 def print_json(value: Any) -> None:
