@@ -83,17 +83,24 @@ def trained_text(seed: int, trees: int, leaves: int) -> str:
     """A model text for PIPELINE's nine features."""
     rng = np.random.default_rng(seed)
     count = 4000
-    columns = [
-        rng.integers(0, 24, count), rng.integers(0, 3, count), rng.integers(0, 9, count),
-        rng.normal(7, 1, count), rng.normal(10, 5, count), rng.integers(50, 300, count),
-        rng.integers(0, 2, count), rng.integers(0, 40, count), rng.random(count),
-    ]  # fmt: skip
-    matrix = np.column_stack(columns).astype(float)
-    matrix[rng.random(matrix.shape) < 0.05] = np.nan
-    score = np.nan_to_num(matrix[:, 4]) / 10 + np.nan_to_num(matrix[:, 8]) + rng.normal(size=count)
+    columns = {
+        "hour": rng.integers(0, 24, count),
+        "origin": rng.integers(0, 3, count),
+        "route": rng.integers(0, 9, count),
+        "distance": rng.normal(7, 1, count),
+        "wind": rng.normal(10, 5, count),
+        "seats": rng.integers(50, 300, count),
+        "holiday": rng.integers(0, 2, count),
+        "origin_flights_1h": rng.integers(0, 40, count),
+        "origin_late_6h": rng.random(count),
+    }
+    score = columns["wind"] / 10 + columns["origin_late_6h"] + rng.normal(size=count)
     names = list(compile(pipeline_named("any")).names)
+    matrix = np.column_stack([columns[name] for name in names]).astype(float)
+    matrix[rng.random(matrix.shape) < 0.05] = np.nan
+    kinds = [names.index("origin"), names.index("route")]
     data = lightgbm.Dataset(
-        matrix, (score > score.mean()).astype(float), feature_name=names, categorical_feature=[1, 2]
+        matrix, (score > score.mean()).astype(float), feature_name=names, categorical_feature=kinds
     )
     options = {
         "objective": "binary", "num_leaves": leaves, "seed": seed, "deterministic": True, "force_row_wise": True,

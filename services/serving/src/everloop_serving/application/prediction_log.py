@@ -10,10 +10,10 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Protocol
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 from everloop_kernel.stream_writer import Output
@@ -24,10 +24,11 @@ __all__ = ["Numbered", "Position", "PredictionLog", "Publisher", "Spool", "Unrea
 
 _BATCH_EVENTS = 5000
 _LONGEST_PAUSE_SECONDS = 5.0
-_DRAIN_SECONDS = 5.0
+_DRAIN_SECONDS = 3.0
 _COMPLAIN_SECONDS = 10.0
 _LARGEST_EVENT_BYTES = 1 << 20
 """Kafka would refuse a much larger one, and with it every event behind."""
+Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
 
@@ -125,6 +126,7 @@ class PredictionLog:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._writers_ended = writers_ended
+        self._stopped: asyncio.Task[Literal[True]] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._connected = False
         self._failures = 0
@@ -150,6 +152,7 @@ class PredictionLog:
 
     async def run(self) -> None:
         """Publish until `stop`, and then what is left, or put it on disk."""
+        self._stopped = asyncio.create_task(self._stopping.wait())
         while not self._stopping.is_set():
             await self._wait()
             await self._advance()
@@ -205,9 +208,22 @@ class PredictionLog:
                 _log.warning("Kafka is away; prediction events wait: %s", error)
             await self._spill()
 
+    async def _patiently(self, call: Coroutine[None, None, Result]) -> Result:
+        """Wait for Kafka, but not for long once a stop was asked for: the disk keeps what is in doubt."""
+        task = asyncio.create_task(call)
+        assert self._stopped is not None  # set by run
+        await asyncio.wait({task, self._stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.wait({task}, timeout=_DRAIN_SECONDS)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=1.0)
+            raise Unreachable("Kafka does not answer and serving is to stop")
+        return task.result()
+
     async def _connect(self) -> None:
         """Connect, and forget what turns out to have been published."""
-        published = await self._publisher.connect()
+        published = await self._patiently(self._publisher.connect())
         self._connected = True
         while published is not None:
             waiting = await asyncio.to_thread(self._spool.peek, _BATCH_EVENTS)
@@ -222,7 +238,7 @@ class PredictionLog:
         while self._spool.size_bytes and not self._stopping.is_set():
             events = _one_life(await asyncio.to_thread(self._spool.peek, _BATCH_EVENTS))
             if events:
-                await self._publisher.publish(events)
+                await self._patiently(self._publisher.publish(events))
                 PUBLISHED_EVENTS.inc(len(events))
             await self._drop_spooled(len(events))
 
@@ -235,7 +251,7 @@ class PredictionLog:
             return  # order: what is on disk is older
         events = [self._queue[index] for index in range(min(len(self._queue), _BATCH_EVENTS))]
         if events:
-            await self._publisher.publish(events)
+            await self._patiently(self._publisher.publish(events))
             PUBLISHED_EVENTS.inc(len(events))
             for _ in events:
                 self._queue.popleft()
