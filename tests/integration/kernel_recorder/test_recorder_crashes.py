@@ -22,6 +22,7 @@ async def test_killed_recorders_apply_each_record_once(bench, until):
         members[kill % 2] = await bench.spawn("--record", "--relay", "--slow")
     await until(lambda: _progress(bench, RECORDS), 90, members[0].output)
     await until(lambda: _published_all(bench), 60, members[1].output)
+    await until(lambda: _started(members), 30, members[0].output)
     for member in members:
         member.signal(signal.SIGTERM)
     assert [await member.ended() for member in members] == [0, 0], members[0].output + members[1].output
@@ -113,3 +114,8 @@ async def _published_all(bench) -> bool:
 
 async def _one_leads(relays) -> bool:
     return sum("publishing the outbox" in relay.output for relay in relays) == 1
+
+
+async def _started(members) -> bool:
+    """From here on a SIGTERM is drained; before, it just ends the process."""
+    return all("started" in member.output for member in members)
