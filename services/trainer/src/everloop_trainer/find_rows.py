@@ -23,11 +23,10 @@ def main(root: str) -> None:
 
 
 def _rows(root: Path, file: str, wanted: str) -> Iterator[dict[str, Any]]:
-    path = root / file
-    ids = pq.read_table(path, columns=["id"])["id"]
-    found = pc.index(ids, wanted).as_py()
-    if found < 0:
+    segment = pq.ParquetFile(root / file)
+    if pc.index(segment.read(columns=["id"])["id"], wanted).as_py() < 0:
         return
-    for row in pq.read_table(path, filters=[("id", "=", wanted)]).to_pylist():
+    table = segment.read()
+    for row in table.filter(pc.equal(table["id"], wanted)).to_pylist():
         times = {name: row[name].isoformat() for name in ("event_time", "known_at")}
         yield {**row, **times, "file": file}

@@ -11,7 +11,7 @@ OPENED_RUNS: Final = Counter(
 )
 ENDED_RUNS: Final = Counter(
     "everloop_trainer_ended_runs_total",
-    "Runs that ended, by outcome: trained or failed",
+    "Runs that ended: trained or failed",
     ["pipeline", "outcome"],
 )
 RUN_SECONDS: Final = Histogram(

@@ -117,7 +117,7 @@ def _read(root: Path, file: SegmentFile) -> Any:
         raise UntrainableError(f"segment {path} cannot be read: {error.strerror}", mend) from error
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise UntrainableError(f"segment {path} is not what was written: its SHA-256 differs", mend)
-    return pq.read_table(pa.BufferReader(data))
+    return pq.ParquetFile(pa.BufferReader(data)).read()
 
 
 def _texts(tables: Tables, name: str) -> list[str]:
