@@ -10,10 +10,10 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupLoadInProgressError, KafkaError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
 from everloop_kernel.settings import KafkaSettings
@@ -40,6 +40,7 @@ MAX_RECORD_BYTES = 2 << 20
 """The largest record that the platform's topics take."""
 _PRODUCER_METADATA_AGE_MS = 300_000
 _BATCH_BYTES = 512 << 10
+_OFFSETS_SECONDS = 15.0
 _REQUEST_BYTES = 8 << 20
 _REQUEST_TIMEOUT_MS = 20_000
 
@@ -124,8 +125,24 @@ async def committed_offsets(
     """The group's committed offsets with their metadata; a partition without one is left out."""
     if not partitions:
         return {}
-    offsets = await admin.list_consumer_group_offsets(group, partitions=list(partitions))
+    offsets: Mapping[TopicPartition, OffsetAndMetadata]
+    offsets = await retrying(_OFFSETS_SECONDS)(_fetch_offsets, admin, group, partitions)
     return {tp: (found.offset, found.metadata) for tp, found in offsets.items() if found.offset >= 0}
+
+
+async def _fetch_offsets(
+    admin: AIOKafkaAdminClient, group: str, partitions: Collection[TopicPartition]
+) -> Mapping[TopicPartition, OffsetAndMetadata]:
+    """One request; -1 means that nothing was committed.
+
+    aiokafka drops an error of the whole group (a coordinator that is still loading after a restart) and
+    answers as if the group had never committed. Whoever believes that publishes everything a second time.
+    """
+    offsets: Mapping[TopicPartition, OffsetAndMetadata]
+    offsets = await admin.list_consumer_group_offsets(group, partitions=list(partitions))
+    if not offsets.keys() >= set(partitions):
+        raise GroupLoadInProgressError(f"the offsets of {group} are not known yet")
+    return offsets
 
 
 def retrying(max_seconds: float, **options: Any) -> AsyncRetrying:
