@@ -19,7 +19,7 @@ import httpx
 import yaml
 
 from everloop.addresses import Addresses, ClientSettings, find_addresses
-from everloop.errors import EverloopError
+from everloop.errors import EverloopError, UsageError
 from everloop.inference import Prediction, request_of, response_of
 
 __all__ = ["Client", "Prediction", "PublishResult"]
@@ -198,7 +198,7 @@ class Client:
     def _publish(
         self, pipeline: str, kind: str, page: Sequence[Mapping[str, Any]], source: str | None
     ) -> Json:
-        lines = "\n".join(json.dumps(record, allow_nan=False) for record in page)
+        lines = "\n".join(_line(row, record) for row, record in enumerate(page))
         headers = {"Content-Type": "application/x-ndjson", **({"ce-source": source} if source else {})}
         path = f"/v1/pipelines/{pipeline}/{kind}"
         return self._call("POST", "ingest", path, content=lines.encode(), headers=headers, results_also=True)
@@ -219,6 +219,13 @@ class Client:
         if answer.is_success or (results_also and "results" in body):
             return body
         raise _refused(service, answer.status_code, body)
+
+
+def _line(row: int, record: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(record, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"row {row} is no JSON: {error}", "A missing number is null, not NaN.") from error
 
 
 def _pipeline_name(text: str) -> str:

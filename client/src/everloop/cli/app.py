@@ -7,7 +7,6 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-import click
 import typer
 from everloop_kernel.errors import ConfigurationError, one_line
 from everloop_kernel.errors import EverloopError as PlatformError
@@ -52,17 +51,10 @@ app.add_typer(topics.app, name="topics")
 def main() -> NoReturn:
     """Run the command of `sys.argv`. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = 130
+        app()
     except Exception as error:  # noqa: BLE001  # the last line of defence: people get a sentence
-        code = _explain(error)
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(_explain(error))
+    sys.exit(0)
 
 
 def _explain(error: Exception) -> int:

@@ -26,6 +26,8 @@ __all__ = ["add_to"]
 
 _START_SECONDS = 300.0
 _STOP_SECONDS = 35.0
+_INTERRUPTED = 130
+"""The exit code of a program that a signal ended, as shells count it."""
 
 
 def _port(name: str, purpose: str) -> Any:
@@ -67,7 +69,10 @@ def up(
     given: dict[str, Any] = {name: value for name, value in locals().items() if name.endswith("_port")}
     chosen = {name: value for name, value in {**given, "fsync": fsync}.items() if value is not None}
     settings = StackSettings(**chosen)
-    _run(data_dir, settings, _chosen(services))
+    try:
+        _run(data_dir, settings, _chosen(services))
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:

@@ -41,7 +41,7 @@ _SETTINGS: Mapping[str, str] = {
     "auto.create.topics.enable": "false",
     # after kill -9 the controller holds the old session for this long: 9 s by default
     "broker.session.timeout.ms": "3000",
-    "broker.heartbeat.interval.ms": "500",
+    "broker.heartbeat.interval.ms": "1000",
     # the controller writes a record when it idles this long: 0.5 s by default, which costs CPU
     "metadata.max.idle.interval.ms": "5000",
     "group.initial.rebalance.delay.ms": "0",

@@ -1,0 +1,188 @@
+"""What the command says when something is wrong: one message with a way out, and the right exit code."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from everloop.cli import main
+
+GOOD = """\
+pipeline: orders
+team: shop
+description: Will this order come back?
+partition_by: [shop]
+observation:
+  event_time: ordered_at
+  fields:
+    shop: {type: category}
+    price: {type: number, min: 0}
+label:
+  type: binary
+  fields: {returned: {type: boolean}}
+  value: {back: returned}
+  expected_after: 8h
+features:
+  log_price: log1p(price)
+  orders_1h: count(window='1h', by=[shop])
+"""
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("INGEST", "REGISTRY", "SERVING", "TRAINER", "MONITOR", "FEATURE"):
+        monkeypatch.setenv(f"EVERLOOP_{name}_URL", "http://127.0.0.1:1")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["everloop", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.out + printed.err
+        return ended.value.code, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> str:
+    (tmp_path / "orders.yaml").write_text(GOOD)
+    return "orders.yaml"
+
+
+def test_a_good_file_passes_without_any_service(run, good):
+    """A pipeline must be checkable in a pull request, offline."""
+    code, out, _ = run("check", good)
+    assert code == 0
+    assert "the pipeline orders is well formed and has 2 features" in out
+
+
+def test_every_problem_of_a_broken_file_is_named_with_its_line(run, tmp_path):
+    """Mending one error at a time, each with a new run, wastes an afternoon."""
+    broken = GOOD.replace("type: number, min: 0", "type: numbr").replace("team: shop", "taem: shop")
+    (tmp_path / "broken.yaml").write_text(broken)
+    code, _, err = run("check", "broken.yaml")
+    assert code == 1
+    assert "broken.yaml:2: taem" in err
+    assert "broken.yaml:9: observation.fields.price.type" in err
+
+
+def test_a_broken_expression_is_found_offline_too(run, tmp_path):
+    """An unknown field in a feature would otherwise show only when data comes."""
+    (tmp_path / "broken.yaml").write_text(GOOD.replace("log1p(price)", "log1p(prize)"))
+    code, _, err = run("check", "broken.yaml")
+    assert code == 1
+    assert "prize" in err
+    assert "broken.yaml:16" in err
+
+
+def test_explain_prints_defaults(run, good):
+    """A default that nobody can see is a surprise in production."""
+    code, out, _ = run("explain", good, "--json")
+    explained = json.loads(out)
+    assert code == 0
+    assert explained["features"] == {"log_price": "number", "orders_1h": "number"}
+    assert explained["definition"]["partitions"] == 4
+    assert explained["definition"]["gates"]
+
+
+def test_a_missing_file_is_named(run):
+    """The usual typing mistake."""
+    code, _, err = run("check", "nothing.yaml")
+    assert code == 1
+    assert "nothing.yaml cannot be read" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("apply", "orders.yaml"),
+        ("models", "orders"),
+        ("train", "orders"),
+        ("trace", "a1"),
+        ("rollback", "orders"),
+    ],
+)
+def test_a_service_that_is_away_is_named_with_the_way_out(run, good, arguments):
+    """ "Connection refused" alone does not say by whom, nor what to start."""
+    code, _, err = run(*arguments)
+    assert code == 1
+    assert "does not answer at http://127.0.0.1:1" in err
+    assert "`everloop up` starts it" in err
+
+
+def test_an_unknown_service_is_wrong_usage(run):
+    """A typo must not start a stack without that service."""
+    code, _, err = run("up", "--services", "ingets")
+    assert code == 2
+    assert "There is no service ingets" in err
+
+
+def test_an_unknown_command_is_wrong_usage(run):
+    """Scripts tell 'wrong' from 'failed' by the exit code."""
+    code, _, err = run("aply")
+    assert code == 2
+    assert "aply" in err
+
+
+def test_a_bad_variable_is_named(run, monkeypatch):
+    """A typo in the environment must be found by its name."""
+    monkeypatch.setenv("EVERLOOP_STACK_KAFKA_PORT", "many")
+    code, _, err = run("up")
+    assert code == 2
+    assert "EVERLOOP_STACK_KAFKA_PORT" in err
+
+
+def test_an_unforeseen_error_is_one_line_and_a_file(run, monkeypatch, good):
+    """A defect of ours must reach us with its details, and the user without them."""
+    monkeypatch.setattr("everloop.cli.files.load", lambda *_: 1 / 0)
+    code, _, err = run("check", good)
+    assert code == 1
+    assert "ZeroDivisionError: division by zero" in err
+    details = Path(err.split("the details are in ")[1].strip())
+    assert "Traceback" in details.read_text()
+    details.unlink()
+
+
+def test_a_token_is_shown_once_and_kept_as_a_hash(run, tmp_path):
+    """A stolen tokens file must not open anything."""
+    code, out, _ = run("token", "create", "loader", "--role", "producer", "--file", "tokens.jsonl")
+    token = out.splitlines()[0]
+    kept = (tmp_path / "tokens.jsonl").read_text()
+    assert code == 0
+    assert token.startswith("everloop_")
+    assert token not in kept
+    assert json.loads(kept)["roles"] == ["producer"]
+
+
+def test_an_unknown_role_is_refused_with_the_known_ones(run):
+    """A token that can do nothing is found out at the worst time."""
+    code, _, err = run("token", "create", "x", "--role", "boss", "--file", "tokens.jsonl")
+    assert code == 2
+    assert "operator" in err
+
+
+def test_records_that_are_no_json_are_named_by_line(run, tmp_path):
+    """Line 3 of a million is what the user must find."""
+    (tmp_path / "data.ndjson").write_text('{"id": "1"}\n{"id": "2"}\n{"id": \n')
+    code, _, err = run("publish", "orders", "observations", "data.ndjson")
+    assert code == 2
+    assert "Line 3 is no JSON" in err
+
+
+def test_status_without_a_stack_says_what_is_not_ready(run):
+    """The first thing that people type."""
+    code, out, err = run("status", "--json")
+    found = json.loads(out)
+    assert code == 1
+    assert {one["ready"] for one in found["services"]} == {False}
+    assert "`everloop up` starts what does not run" in err
+
+
+@pytest.mark.parametrize("command", ["up", "status", "doctor", "apply", "dlq", "trace", "publish"])
+def test_help_has_an_example(run, command):
+    """Nobody reads a reference to type a first command."""
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert "Example: everloop" in out or command == "dlq"
