@@ -18,8 +18,8 @@ class Figures:
 
     def __str__(self) -> str:
         return (
-            f"{self.requests_per_second:8.0f} requests/s   p50 {self.p50_ms:6.2f} ms   p99 {self.p99_ms:6.2f} ms"
-            f"   errors {self.errors}"
+            f"{self.requests_per_second:8.0f} requests/s   p50 {self.p50_ms:6.2f} ms"
+            f"   p99 {self.p99_ms:6.2f} ms   errors {self.errors}"
         )
 
 
@@ -66,7 +66,7 @@ class _Client(asyncio.Protocol):
         else:
             self.transport.close()
 
-    def connection_lost(self, exc) -> None:
+    def connection_lost(self, _exc) -> None:
         if self.running:
             self.errors += 1
         self.closed.set_result(None)

@@ -1,4 +1,5 @@
-"""Requests per second of serving on one core, with features computed from state and prediction events published.
+# ruff: noqa: E501  # a script that prints tables
+"""Requests per second of serving on one core: features computed from state, prediction events published.
 
     python bench/serving.py [--seconds 5] [--trees 300 --leaves 63] [--peer]
 
@@ -101,7 +102,13 @@ class World:
         encoder = Encoder(features)
         self.matrix = np.array([encoder.row(vector) for vector in vectors])
         target = np.random.default_rng(1).random(len(vectors)) < 0.3
-        options = {"objective": "binary", "num_leaves": leaves, "min_data_in_leaf": 20, "num_threads": 1, "verbose": -1}
+        options = {
+            "objective": "binary",
+            "num_leaves": leaves,
+            "min_data_in_leaf": 20,
+            "num_threads": 1,
+            "verbose": -1,
+        }
         kinds = [i for i, t in enumerate(compiled.types) if t == "category"]
         data = lightgbm.Dataset(self.matrix, target.astype(float), categorical_feature=kinds)
         booster = lightgbm.train(options, data, trees)
@@ -134,7 +141,9 @@ def measure(label: str, pid: int, port: int, requests: list[bytes], seconds: flo
         figures = load.run(port, requests, connections, seconds)
         after = process.cpu_times()
         spent = after.user + after.system - before.user - before.system
-        print(f"{label:14} concurrency {connections:2}: {figures}   {spent / figures.answered * 1e6:5.0f} µs CPU each")
+        print(
+            f"{label:14} concurrency {connections:2}: {figures}   {spent / figures.answered * 1e6:5.0f} µs CPU each"
+        )
 
 
 def bench_serving(world: World, seconds: float) -> None:
@@ -157,14 +166,22 @@ def bench_serving(world: World, seconds: float) -> None:
         print(f"restart to ready: {time.monotonic() - began:.2f} s")
         psutil.Process(serving.pid).cpu_affinity([0])
         path = f"/v2/models/{NAME}/infer"
-        requests = [load.http_post(path, body(fields, i)) for i, fields in enumerate(world.observations[-2000:])]
+        requests = [
+            load.http_post(path, body(fields, i)) for i, fields in enumerate(world.observations[-2000:])
+        ]
         measure("everloop", serving.pid, serving.port, requests, seconds)
         memory = psutil.Process(serving.pid).memory_full_info()
         print(f"memory: rss {memory.rss / 1e6:.0f} MB, uss {memory.uss / 1e6:.0f} MB")
         time.sleep(2)
         metrics = httpx.get(serving.url + "/metrics").text
         for line in metrics.splitlines():
-            if line.startswith(("everloop_serving_published", "everloop_serving_dropped", "everloop_serving_predictions_total")):
+            if line.startswith(
+                (
+                    "everloop_serving_published",
+                    "everloop_serving_dropped",
+                    "everloop_serving_predictions_total",
+                )
+            ):
                 print(line)
         serving.stop()
 
@@ -174,13 +191,17 @@ def bench_peer(world: World, seconds: float) -> None:
     if not home.exists():
         subprocess.run(["uv", "venv", "-q", str(home)], check=True)
         packages = ["fastapi", "uvicorn[standard]", "lightgbm", "numpy", "scipy"]
-        subprocess.run(["uv", "pip", "install", "-q", "--python", str(home / "bin/python"), *packages], check=True)
+        subprocess.run(
+            ["uv", "pip", "install", "-q", "--python", str(home / "bin/python"), *packages], check=True
+        )
     port = free_port()
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as model:
         model.write(world.model_text)
         model.flush()
         script = Path(__file__).parent / "peers" / "naive_fastapi.py"
-        peer = subprocess.Popen([home / "bin/python", script, model.name, str(port)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        peer = subprocess.Popen(
+            [home / "bin/python", script, model.name, str(port)], env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
         try:
             psutil.Process(peer.pid).cpu_affinity([0])
             while True:
@@ -211,7 +232,9 @@ def main() -> None:
     if len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, os.sched_getaffinity(0) - {0})
     world = World(options.trees, options.leaves)
-    print(f"flights pipeline, {len(world.matrix[0])} features, {options.trees} trees x {options.leaves} leaves; rows rotate")
+    print(
+        f"flights pipeline, {len(world.matrix[0])} features, {options.trees} trees x {options.leaves} leaves; rows rotate"
+    )
     bench_serving(world, options.seconds)
     if options.peer:
         bench_peer(world, options.seconds)

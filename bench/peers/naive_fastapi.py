@@ -1,5 +1,7 @@
-"""The peer: FastAPI and a Booster, as a team would write it in an afternoon. Features come ready in the request;
-nothing is recorded."""
+"""The peer: FastAPI and a Booster, as a team would write it in an afternoon.
+
+Features come ready in the request; nothing is recorded.
+"""
 
 import sys
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # a table of fragments
 """Any bytes at serving's HTTP port: an answer or a closed connection, never a crash, and then it still serves."""
 
 import asyncio

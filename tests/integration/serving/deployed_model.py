@@ -1,4 +1,5 @@
-"""A small trained model, its artifact, and a registry's signature: what serving reads, made without the services."""
+# ruff: noqa: E501  # options side by side
+"""A small trained model, its artifact, and a registry's signature: what serving reads, without the services."""
 
 import base64
 import hashlib

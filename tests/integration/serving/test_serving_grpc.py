@@ -1,5 +1,6 @@
 """The Open Inference Protocol over gRPC, against a real process."""
 
+import asyncio
 import struct
 
 import grpc
@@ -74,8 +75,12 @@ async def test_the_protocol_over_grpc(serving, signer, kafka_settings, unique) -
             await stub.ModelInfer(half)
 
         health = health_pb2_grpc.HealthStub(channel)
-        status = await health.Check(health_pb2.HealthCheckRequest(service="inference.GRPCInferenceService"))
-        assert status.status == health_pb2.HealthCheckResponse.SERVING
+        watched = health.Watch(health_pb2.HealthCheckRequest(service="inference.GRPCInferenceService"))
+        async with asyncio.timeout(5):  # it is renewed once a second
+            async for status in watched:
+                if status.status == health_pb2.HealthCheckResponse.SERVING:
+                    break
+        watched.cancel()
         reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
         listed = [
             answer async for answer in reflection.ServerReflectionInfo(

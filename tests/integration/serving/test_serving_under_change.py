@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC110, ASYNC210, ASYNC212  # a test may block: nothing else runs in its loop
 """What may happen around serving while clients ask: swaps, bad artifacts, a broker that dies, restarts."""
 
 import asyncio
@@ -147,7 +148,7 @@ async def test_feature_state_is_part_of_the_answer(serving, signer, kafka_settin
 
 
 async def test_kafka_dies_comes_back_and_no_prediction_is_lost_or_doubled(own_kafka, tmp_path: Path) -> None:
-    """Serving answers without Kafka, also after a restart; its events are published afterwards, once, in order."""
+    """Serving answers without Kafka, also after a restart; its events come afterwards, once and in order."""
     kafka = KafkaSettings(bootstrap_servers=own_kafka.bootstrap_servers)
     signer, name = Signer(), "outage"
     signer.trust_in(tmp_path / "data" / "keys")

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # tables of requests
 """The HTTP API without a network: every route, every mistake a caller can make."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # tables of requests
 """The HTTP server against clients that are slow, wrong, greedy or in a hurry."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC110, ASYNC240  # fakes have no event to wait for; files are small
 """Prediction events: once, in order, bounded, whatever Kafka does."""
 
 import asyncio

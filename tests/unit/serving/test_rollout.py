@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC110  # fakes have no event to wait for
 """Which deployments are believed, and what a swap changes: fakes that behave, no Kafka."""
 
 import asyncio

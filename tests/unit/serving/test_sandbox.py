@@ -36,5 +36,5 @@ async def test_a_model_that_takes_too_long_is_stopped() -> None:
 
 async def test_a_model_that_ends_the_process_is_refused() -> None:
     """A crash in LightGBM ends the sandbox, not serving."""
-    with pytest.raises(ModelRefused, match="SIGKILL|SIGXCPU|status"):
+    with pytest.raises(ModelRefused, match=r"SIGKILL|SIGXCPU|status"):
         await outputs(trained_text(1, 20, 31).encode(), Sandbox(cpu_seconds=0))
