@@ -1,7 +1,8 @@
+# ruff: noqa: INP001, S603  # a script beside the pins; what it runs is written here
 """Make .venv as requirements/*.txt pin it; run by `make setup` with the system's Python and nothing else.
 
-Every downloaded file is held against the hash that its pin names. Our own distributions are installed editable,
-without build isolation and without dependencies, so nothing unpinned is fetched for them.
+Every downloaded file is held against the hash that its pin names. Our own distributions are installed
+editable, without build isolation and without dependencies, so nothing unpinned is fetched for them.
 """
 
 import os
@@ -69,7 +70,8 @@ def create() -> None:
             return
     shutil.rmtree(VENV, ignore_errors=True)
     sys.exit(
-        "This Python cannot make virtual environments.\nOn Debian: apt-get install python3-venv, then run make again."
+        "This Python cannot make virtual environments.\n"
+        "On Debian: apt-get install python3-venv, then run make again."
     )
 
 

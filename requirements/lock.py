@@ -1,4 +1,5 @@
-"""Renew the pins: `make lock` with the environment's Python. One file a distribution, all of one resolution."""
+# ruff: noqa: INP001, S603  # a script beside the pins; what it runs is written here
+"""Renew the pins, by `make lock`: one file a distribution, all of one resolution."""
 
 import subprocess
 import sys
