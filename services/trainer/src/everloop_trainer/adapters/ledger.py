@@ -94,6 +94,16 @@ class RunLedger:
         pause = _CRASH_PAUSE_SECONDS * 2**run.crashes if crashed else 0.0
         await self._pool.execute(_RELEASE, run.run_id, self.owner, int(crashed), pause)
 
+    async def vector_traces(self, run: Run) -> list[str]:
+        """The spans that recorded the newest vectors of each partition, in W3C form."""
+        rows = await self._pool.fetch(
+            "SELECT traceparent FROM vector_progress WHERE pipeline = $1 AND version = $2"
+            " AND traceparent IS NOT NULL ORDER BY partition",
+            run.pipeline,
+            run.pipeline_version,
+        )
+        return [row["traceparent"] for row in rows]
+
     async def definition(self, run: Run) -> Definition:
         """The run's pipeline version; a run is only opened for one that is known."""
         row = await self._pool.fetchrow(

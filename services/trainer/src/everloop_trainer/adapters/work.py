@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from everloop_kernel import telemetry
 from everloop_kernel.recorder import Transaction
 from everloop_schemas.events import (
     DataArrived,
@@ -48,9 +49,10 @@ ON CONFLICT (pipeline, partition) DO UPDATE SET
     known_at = greatest(p.known_at, excluded.known_at)
 """
 _VECTOR_PROGRESS = """
-INSERT INTO vector_progress AS p VALUES ($1, $2, $3, $4, $5)
+INSERT INTO vector_progress AS p VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (pipeline, version, partition) DO UPDATE SET
-    last_offset = excluded.last_offset, vectors = p.vectors + excluded.vectors
+    last_offset = excluded.last_offset, vectors = p.vectors + excluded.vectors,
+    traceparent = excluded.traceparent
 """
 _EFFECTIVE_ARRIVAL = """
 SELECT event_id FROM arrivals a JOIN log_progress p USING (pipeline, partition)
@@ -123,7 +125,9 @@ class PostgresWork:
         """Stage vectors and move their progress."""
         await self._stage(pipeline, "vectors", version, partition, rows)
         last, count = rows[-1].offset, len(rows)
-        await self._connection.execute(_VECTOR_PROGRESS, pipeline, version, partition, last, count)
+        await self._connection.execute(
+            _VECTOR_PROGRESS, pipeline, version, partition, last, count, telemetry.traceparent()
+        )
 
     async def _stage(
         self, pipeline: str, kind: str, version: int, partition: int, rows: Sequence[StagedRow]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from everloop_kernel import telemetry
+from opentelemetry.trace import Link
 
 from everloop_trainer import metrics
 from everloop_trainer.application.carry_out import carry_out
@@ -78,6 +79,7 @@ class WaitingRuns(Runs, Protocol):
 
     async def waiting(self) -> bool: ...
     async def active(self) -> set[str]: ...
+    async def vector_traces(self, run: Run) -> list[str]: ...
 
 
 class KeptTrainings(Trainings, Protocol):
@@ -151,8 +153,15 @@ class RunLoop:
         parent = telemetry.extract([("traceparent", (run.traceparent or "").encode())])
         about = {"everloop.pipeline": run.pipeline, "everloop.run_id": run.run_id}
         timed = metrics.RUN_SECONDS.labels(run.pipeline).time()
-        with telemetry.span("train", about, parent=parent), timed:
+        with telemetry.span("train", about, parent=parent, linked=await self._links(run)), timed:
             await carry_out(run, self._runs, self._storage, self._trainings, self._artifacts)
+
+    async def _links(self, run: Run) -> list[Link]:
+        """To the vectors that the run trains on: they are its input as much as its trigger."""
+        if not telemetry.enabled():
+            return []
+        traces = await self._runs.vector_traces(run)
+        return telemetry.links([("traceparent", trace.encode())] for trace in traces)
 
     @contextlib.asynccontextmanager
     async def _renewing(self, run: Run, work: asyncio.Task[None]) -> AsyncIterator[None]:
