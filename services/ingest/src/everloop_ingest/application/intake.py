@@ -13,7 +13,7 @@ import msgspec
 from aiokafka import ConsumerRecord
 from everloop_kernel.stream import DeadLetter, Output, Step
 from everloop_schemas.cloudevents import encode
-from everloop_schemas.events import DataArrived, RecordQuarantined
+from everloop_schemas.events import DataArrived, RecordAccepted, RecordQuarantined
 from everloop_schemas.ids import derived_id
 from everloop_schemas.partition import partition_of
 
@@ -27,8 +27,6 @@ __all__ = ["Intake", "NewState"]
 
 _LARGEST_QUARANTINED = 1_300_000
 """Bytes of a value that still fit the quarantine's record limit of 2 MiB in base64."""
-_FIXED_HEADERS = (("ce_specversion", b"1.0"), ("ce_type", f"io.everloop.{names.LOG}".encode()))
-_JSON = ("content-type", b"application/json")
 
 
 class _Entry(msgspec.Struct):
@@ -76,6 +74,12 @@ class Intake:
         self._log = f"{names.LOG}.{self._pipeline}"
         self._quarantine = f"{names.QUARANTINE}.{self._pipeline}"
         self._source = names.source_of(self._pipeline)
+        self._headers = (
+            ("ce_specversion", b"1.0"),
+            ("ce_type", RecordAccepted.type_name().encode()),
+            ("ce_source", self._source.encode()),
+            ("content-type", b"application/json"),
+        )
         self._seen = DuplicateWindow(contract().dedupe_records)
         self._tally = Tally()
         self._encode = msgspec.json.Encoder().encode
@@ -124,16 +128,9 @@ class Intake:
         value = self._encode(
             _Entry(checked.kind, checked.id, source, checked.event_time, checked.known_at, checked.fields)
         )
-        headers = [*_FIXED_HEADERS, *self._identified(offset)]
+        # the event's id says where the record came in: unique, and the same however often it is derived
+        headers = [*self._headers, ("ce_id", b"%d-%d" % (self._partition, offset))]
         return Output(self._log, self._partition, checked.key, value, headers)
-
-    def _identified(self, offset: int) -> tuple[tuple[str, bytes], ...]:
-        """The event's id says where the record came in: unique, and the same in every replay."""
-        return (
-            ("ce_id", b"%d-%d" % (self._partition, offset)),
-            ("ce_source", self._source.encode()),
-            _JSON,
-        )
 
     def forwarded(self, record: ConsumerRecord, partition: int, key: bytes) -> Output:
         """The record as it came, on the inbound partition that its key belongs to."""
@@ -180,7 +177,8 @@ class _Batch:
         self._contract = contract
         self._now = now
         self._state = state
-        self._before = state.tally
+        self._labels = 0
+        self._known_at = state.tally.known_at
         self._log: list[Output] = []
         self._others: list[Output] = []
         self._dead: list[DeadLetter] = []
@@ -214,18 +212,21 @@ class _Batch:
             return
         state.accepted[name] = None
         self._log.append(self._intake.entry(source, checked, record.offset))
-        is_label = checked.kind == "label"
-        state.tally = state.tally.plus(0 if is_label else 1, 1 if is_label else 0, checked.known_at)
-        state.counts["accepted", checked.kind] += 1
+        self._labels += checked.kind == "label"
+        self._known_at = max(self._known_at, checked.known_at)
 
     def step(self) -> Step[NewState]:
         """The batch's outputs, the tally on the last log record."""
-        tally = self._state.tally
+        state, accepted = self._state, len(self._log)
+        before = state.tally
+        tally = state.tally = before.plus(accepted - self._labels, self._labels, self._known_at)
+        state.counts["accepted", "observation"] += accepted - self._labels
+        state.counts["accepted", "label"] += self._labels
         if self._log:
             last = self._log[-1]
             headers = [*last.headers, (names.TALLY_HEADER, tally.written())]
             self._log[-1] = last._replace(headers=headers)
         outputs = [*self._log, *self._others]
-        if tally.crossed(self._before, self._contract.notify_every):
+        if tally.crossed(before, self._contract.notify_every):
             outputs.append(self._intake.data_arrived(tally, self._now))
-        return Step(outputs, self._dead, self._state)
+        return Step(outputs, self._dead, state)

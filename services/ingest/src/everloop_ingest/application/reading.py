@@ -1,10 +1,10 @@
 """From bytes and headers to a checked record, or to the reasons why not; for worker and HTTP edge alike."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import msgspec
 from everloop_schemas.cloudevents import Envelope, Rejected, envelope, strict_json
 from everloop_schemas.events import Violation
 
@@ -17,8 +17,7 @@ PLAIN_SOURCE: Final = "kafka"
 LONGEST_SOURCE: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True):
     """A record's source, and what the contract says of it."""
 
     source: str | None

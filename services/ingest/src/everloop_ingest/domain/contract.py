@@ -7,7 +7,6 @@ explained by `domain.violations`, which looks at each field.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -48,8 +47,7 @@ CODES: Final = frozenset(
 _Time = Annotated[datetime, Meta(tz=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True, gc=False):
     """A record that meets the contract, normalised: times in UTC, numbers as floats."""
 
     kind: Kind
@@ -62,8 +60,7 @@ class Checked:
     """The Kafka key, which decides the partition."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """A record that breaks the contract, and every way in which it does."""
 
     violations: Sequence[Violation]
@@ -217,7 +214,7 @@ def _to_utc(struct: Any, names: Sequence[str]) -> None:
     """Move times to UTC, in place: the struct is not shared yet."""
     for name in names:
         value = getattr(struct, name)
-        if isinstance(value, datetime) and value.tzinfo is not UTC:
+        if value.__class__ is datetime and value.tzinfo is not UTC:
             setattr(struct, name, value.astimezone(UTC))
 
 
