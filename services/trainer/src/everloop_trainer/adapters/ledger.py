@@ -36,8 +36,8 @@ WHERE run_id = (
 RETURNING *
 """
 _RENEW = """
-UPDATE runs SET lease_until = now() + make_interval(secs => $3)
-WHERE run_id = $1 AND lease_owner = $2 AND state = 'training' RETURNING run_id
+UPDATE runs SET lease_until = CASE state WHEN 'training' THEN now() + make_interval(secs => $3) END
+WHERE run_id = $1 AND lease_owner = $2 RETURNING run_id
 """
 _RELEASE = """
 UPDATE runs SET lease_owner = NULL, crashes = crashes + $3, lease_until = now() + make_interval(secs => $4)
@@ -48,7 +48,7 @@ SELECT m.model_version, m.pipeline_version, m.artifact_sha256, m.last_event_time
 FROM champions c JOIN models m USING (pipeline, model_version) WHERE pipeline = $1
 """
 _END = """
-UPDATE runs SET state = $3, outcome = $4, ended_at = now(), lease_owner = NULL, lease_until = NULL
+UPDATE runs SET state = $3, outcome = $4, ended_at = now(), lease_until = NULL
 WHERE run_id = $1 AND lease_owner = $2 AND state = 'training' RETURNING run_id
 """
 _CRASH_PAUSE_SECONDS = 2.0
@@ -86,7 +86,7 @@ class RunLedger:
         return {row["run_id"] for row in rows}
 
     async def renew(self, run: Run) -> bool:
-        """Hold it for another lease."""
+        """Hold it for another lease; who has ended it keeps it, so that its last steps are not cut short."""
         return await self._pool.fetchval(_RENEW, run.run_id, self.owner, self._lease_seconds) is not None
 
     async def release(self, run: Run, *, crashed: bool) -> None:
