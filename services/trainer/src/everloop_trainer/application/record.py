@@ -1,18 +1,74 @@
 """Keep what the data topics say: records of the log, and vectors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Any
-
-from everloop_schemas.events import RecordAccepted, VectorComputed
+from typing import Any, Protocol
 
 from everloop_trainer.application.ports import LogBatch, Recording, StagedRow
 from everloop_trainer.domain.runs import Progress
 
-__all__ = ["LogEntry", "record_log", "record_vectors"]
+__all__ = ["LogEntry", "LogRecord", "LogVector", "record_log", "record_vectors"]
 
-LogEntry = tuple[int, RecordAccepted]
+
+class Known(Protocol):
+    """What happened, and when it was known."""
+
+    @property
+    def id(self) -> str:
+        """The join key."""
+        ...
+
+    @property
+    def event_time(self) -> datetime:
+        """When it happened; aware."""
+        ...
+
+    @property
+    def known_at(self) -> datetime:
+        """When the platform knew it; aware."""
+        ...
+
+
+class LogRecord(Known, Protocol):
+    """The part of a RecordAccepted that is kept."""
+
+    @property
+    def kind(self) -> str:
+        """`observation` or `label`."""
+        ...
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Declared fields."""
+        ...
+
+
+class LogVector(Known, Protocol):
+    """The part of a VectorComputed that is kept."""
+
+    @property
+    def pipeline_version(self) -> int:
+        """Whose features these are."""
+        ...
+
+    @property
+    def log_partition(self) -> int:
+        """Where its observation stands."""
+        ...
+
+    @property
+    def log_offset(self) -> int:
+        """Where its observation stands."""
+        ...
+
+    @property
+    def values(self) -> Sequence[Any]:
+        """In the order of the features."""
+        ...
+
+
+LogEntry = tuple[int, LogRecord]
 """A record of the log and its offset."""
 Json = Callable[[Any], str]
 
@@ -40,9 +96,7 @@ async def record_log(
     return labels > 0
 
 
-async def record_vectors(
-    pipeline: str, vectors: Sequence[VectorComputed], work: Recording, to_json: Json
-) -> None:
+async def record_vectors(pipeline: str, vectors: Sequence[LogVector], work: Recording, to_json: Json) -> None:
     """Keep vectors as they come: in log order within each partition and pipeline version.
 
     One at or below the highest kept is there already (a feature service may compute a partition again).
@@ -58,7 +112,7 @@ async def record_vectors(
             await work.add_vectors(pipeline, version, partition, rows)
 
 
-def _log_row(offset: int, record: RecordAccepted, to_json: Json) -> StagedRow:
+def _log_row(offset: int, record: LogRecord, to_json: Json) -> StagedRow:
     return StagedRow(
         offset,
         record.kind == "label",
@@ -69,7 +123,7 @@ def _log_row(offset: int, record: RecordAccepted, to_json: Json) -> StagedRow:
     )
 
 
-def _vector_row(vector: VectorComputed, to_json: Json) -> StagedRow:
+def _vector_row(vector: LogVector, to_json: Json) -> StagedRow:
     return StagedRow(
         vector.log_offset,
         False,  # noqa: FBT003 - a tuple's field

@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from everloop_trainer.application.consider import consider, supersede
 from everloop_trainer.application.ports import Decisions, Recording
 from everloop_trainer.application.record import record_log, record_vectors
+from everloop_trainer.entrypoints.data_events import LOG, VECTORS, DataEvents, Record, Vector
 
 __all__ = ["DATA_GROUP", "DECISIONS_GROUP", "Work", "subscriptions"]
 
@@ -45,6 +46,7 @@ class Work(Recording, Decisions, Protocol):
 
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T", Record, Vector)
 Open = Callable[[Transaction], Work]
 _DECISIONS: Mapping[str, type[Event]] = {
     event.topic: event
@@ -90,15 +92,26 @@ async def _log(pipeline: str, messages: Sequence[Message], transaction: Transact
     entries = [
         (message.offset, record)
         for message in messages
-        if (record := _read(RecordAccepted, message, transaction)) is not None
+        if (record := _kept(LOG, message, transaction)) is not None
     ]
     if await record_log(pipeline, messages[0].partition, entries, work, _to_json):
         await consider(pipeline, work, telemetry.traceparent())
 
 
 async def _vectors(pipeline: str, messages: Sequence[Message], transaction: Transaction, work: Work) -> None:
-    read = (_read(VectorComputed, message, transaction) for message in messages)
+    read = (_kept(VECTORS, message, transaction) for message in messages)
     await record_vectors(pipeline, [vector for vector in read if vector is not None], work, _to_json)
+
+
+def _kept(events: DataEvents[T], message: Message, transaction: Transaction) -> T | None:
+    """The data event, or None for what now lies with the dead letters."""
+    event = events.read(message.value, message.headers)
+    if not isinstance(event, Rejected) and "\0" in event.id:
+        event = Rejected("nul-in-id", "the id holds the character NUL", "send ids without it")
+    if isinstance(event, Rejected):
+        transaction.reject(message, event.code, event.reason)
+        return None
+    return event
 
 
 def _decision_handler(open_work: Open) -> Handler:
@@ -159,9 +172,7 @@ def _read(model: type[E], message: Message, transaction: Transaction) -> E | Non
 
 
 def _usable(event: E) -> E | Rejected:
-    """What the decoder cannot know: Postgres has no text with NUL, and a definition must be one."""
-    if "\0" in getattr(event, "id", ""):
-        return Rejected("nul-in-id", "the id holds the character NUL", "send ids without it")
+    """What the decoder cannot know: a definition must be one."""
     if isinstance(event, PipelineDefined):
         try:
             from_definition(event.definition)
