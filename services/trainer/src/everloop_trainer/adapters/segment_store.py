@@ -28,8 +28,9 @@ SELECT pipeline, kind, version, partition FROM staged
 GROUP BY 1, 2, 3, 4 HAVING count(*) >= $1 ORDER BY 1, 2, 3, 4
 """
 _NEEDED = """
-SELECT DISTINCT pipeline, kind, version, partition FROM staged
-WHERE pipeline = $1 AND version = ANY($2) ORDER BY 1, 2, 3, 4
+SELECT DISTINCT pipeline, kind, version, staged.partition
+FROM staged JOIN unnest($3::int[], $4::bigint[]) AS cut (partition, next) ON staged.partition = cut.partition
+WHERE pipeline = $1 AND version = ANY($2) AND log_offset < cut.next ORDER BY 1, 2, 3, 4
 """
 _ROWS = """
 SELECT log_offset, label, id, event_time_us, known_at_us, data FROM staged
@@ -73,9 +74,12 @@ class SegmentStore:
         return await self._write(_DUE, self._segment_rows)
 
     async def segments_below(self, pipeline: str, versions: Collection[int], cut: Cut) -> list[SegmentFile]:
-        """Write what is staged of the log and of these versions; name every segment below the cut."""
+        """Write what is staged below the cut, of the log and of these versions; name every segment below it.
+
+        What arrives meanwhile lies above the cut: waiting for it would never end under live traffic.
+        """
         wanted = sorted({0, *versions})
-        while await self._write(_NEEDED, pipeline, wanted):
+        while await self._write(_NEEDED, pipeline, wanted, list(cut), list(cut.values())):
             pass
         rows = await self._pool.fetch(_BELOW, pipeline, wanted)
         return [SegmentFile(**row) for row in rows if row["first"] < cut.get(row["partition"], 0)]
