@@ -2,7 +2,7 @@
 
     python bench/ingest.py [--rows 300000]
 
-Observations (with 1% duplicates) are published to the inbound topic first; then the service (pinned to core 0,
+Observations (1% duplicates) are published to the inbound topic first; then the service (pinned to core 0,
 Kafka on the others) checks, deduplicates and writes them to the log. The rate is taken from the broker's
 record times of the log: from the first transaction to the last, start-up not counted. The peer does nothing
 but `json.loads`, `json.dumps` and aiokafka's send, without transactions, checks or deduplication, in the same

@@ -1,5 +1,7 @@
 """`python -m everloop_ingest`: the worker and the HTTP edge in one process."""
 
+import gc
+
 from everloop_kernel.service import Component, main, serve
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
 
@@ -11,9 +13,13 @@ from everloop_ingest.entrypoints.http import Edge, routes
 from everloop_ingest.entrypoints.worker import worker
 from everloop_ingest.settings import IngestSettings
 
+_GC_THRESHOLDS = (50_000, 20, 100)
+"""A batch's objects live and die together: Python's default of 700 would look at them again and again."""
+
 
 async def run() -> int:
     """Wire and serve."""
+    gc.set_threshold(*_GC_THRESHOLDS)
     settings, platform, kafka = IngestSettings(), PlatformSettings(), KafkaSettings()
     pipelines = Pipelines(kafka)
     publisher = InboundPublisher(kafka, platform)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import LeaderNotAvailableError, TopicAlreadyExistsError, for_code
@@ -130,7 +130,8 @@ async def lag(kafka: KafkaSettings, group: str) -> dict[TopicPartition, int]:
     Transaction markers take an offset each, so a recorder that has handled everything may show one or two.
     """
     async with _admin(kafka) as admin, _reader(kafka) as consumer:
-        committed = await admin.list_consumer_group_offsets(group)
+        committed: Mapping[TopicPartition, OffsetAndMetadata]
+        committed = await retrying(_RETRIED_SECONDS)(admin.list_consumer_group_offsets, group)
         existing = set(await admin.list_topics())
         partitions = [each for each in committed if each.topic in existing]
         ends = await consumer.end_offsets(partitions) if partitions else {}

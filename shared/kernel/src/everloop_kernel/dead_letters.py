@@ -84,23 +84,27 @@ class StoredDeadLetter:
     @classmethod
     def read(cls, record: ConsumerRecord, *, replayed: bool) -> Self:
         """Take a stored record apart: our headers are the last ones, whatever the others are named."""
-        ours = record.headers[-len(_ABOUT) :]
-        about = {
-            name.removeprefix(_PREFIX): (value or b"").decode("utf-8", "replace") for name, value in ours
-        }
+        named = [(name.removeprefix(_PREFIX), value or b"") for name, value in record.headers[-len(_ABOUT) :]]
+        foreign = tuple(name for name, _ in named) != _ABOUT
+        about = {} if foreign else {name: value.decode("utf-8", "replace") for name, value in named}
         return cls(
             position=record.offset,
             reason_code=about.get("reason", "unknown"),
             reason=about.get("detail", ""),
             topic=about.get("topic", ""),
-            partition=int(about.get("partition", "0")),
-            offset=int(about.get("offset", "-1")),
+            partition=_number(about.get("partition", "")),
+            offset=_number(about.get("offset", "")),
             at=about.get("at", ""),
             key=record.key,
             value=record.value,
-            headers=record.headers[: -len(_ABOUT)],
+            headers=record.headers if foreign else record.headers[: -len(_ABOUT)],
             replayed=replayed,
         )
+
+
+def _number(text: str) -> int:
+    """A number that we wrote; -1 for what somebody else did."""
+    return int(text) if text.isascii() and text.isdigit() else -1
 
 
 async def list_(kafka: KafkaSettings, group: str, *, last: int = 1000) -> list[StoredDeadLetter]:

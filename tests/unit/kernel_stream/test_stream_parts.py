@@ -1,0 +1,138 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRecord
+from everloop_kernel.artifacts import CHUNK_BYTES, chunks
+from everloop_kernel.dead_letters import (
+    DeadLetter,
+    DeadLetterLimit,
+    DeadLetterLimitExceeded,
+    StoredDeadLetter,
+)
+from everloop_kernel.exactly_once import Ledger, check
+from everloop_kernel.settings import PlatformSettings
+from everloop_kernel.stream_backlog import Backlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def record(
+    offset: int, value: bytes | None = b"v", headers: Any = (), key: bytes | None = b"k"
+) -> ConsumerRecord:
+    size = -1 if value is None else len(value)
+    return ConsumerRecord("t", 0, offset, 0, 0, key, value, None, 1, size, tuple(headers))
+
+
+@given(st.lists(st.integers(0, 50), max_size=20), st.integers(1, 30))
+def test_a_backlog_gives_back_what_it_was_given_in_order(chunk_sizes: list[int], batch: int) -> None:
+    """Offsets must never skip: the next batch begins where the last one ended."""
+    backlog, given_offsets, taken = Backlog(batch), [], []
+    offset = 0
+    for size in chunk_sizes:
+        chunk = [record(offset + n) for n in range(size)]
+        offset += size
+        given_offsets += [r.offset for r in chunk]
+        backlog.put(chunk)
+    while len(backlog):
+        part = backlog.take()
+        assert 0 < len(part) <= batch
+        taken += [r.offset for r in part]
+    assert taken == given_offsets
+    assert not backlog.is_full
+
+
+def test_a_backlog_is_full_by_bytes_too() -> None:
+    """A few huge records must not fill the memory."""
+    backlog = Backlog(1000)
+    backlog.put([record(n, b"x" * 1_000_000) for n in range(9)])
+    assert backlog.is_full
+    assert not backlog.is_low
+    backlog.clear()
+    assert (backlog.is_full, backlog.is_low, len(backlog)) == (False, True, 0)
+
+
+def limit(count: int = 10, share: float = 0.5, recent: int = 100) -> DeadLetterLimit:
+    platform = PlatformSettings(dead_letter_limit_count=count, dead_letter_limit_share=share)
+    return DeadLetterLimit("g", platform, recent)
+
+
+def dead(count: int) -> Sequence[DeadLetter]:
+    return [DeadLetter(record(n), "bad", "it is bad") for n in range(count)]
+
+
+def test_the_limit_needs_both_count_and_share() -> None:
+    """One bad record among three is no reason to stop; nor are a thousand among a million."""
+    limit().check(10, dead(10))
+    limit(share=0.9).check(100, dead(80))
+    with pytest.raises(DeadLetterLimitExceeded, match=r"11 of the last 20 records of g .* it is bad"):
+        limit().check(20, dead(11))
+
+
+def test_old_records_are_forgotten() -> None:
+    """Yesterday's mishap must not stop today's stream."""
+    found = limit()
+    found.count(20, dead(10))
+    for _ in range(11):
+        found.count(10, [])
+    found.check(10, dead(10))
+    with pytest.raises(DeadLetterLimitExceeded):
+        found.count(10, dead(10)) or found.check(1, dead(1)) or found.check(10, dead(100))
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5)), max_size=5),
+    st.none() | st.binary(max_size=10),
+)
+def test_a_dead_letter_is_taken_apart_as_it_was_made(headers: Any, value: bytes | None) -> None:
+    """Original bytes and headers come back exactly, even headers that are named like ours."""
+    headers = [*headers, ("everloop-dlq-reason", b"mine")]
+    out = DeadLetter(record(7, value, headers), "code", "a reason — in words").output("g")
+    stored = StoredDeadLetter.read(record(3, out.value, out.headers, out.key), replayed=False)
+    assert (list(stored.headers), stored.value, stored.key) == (headers, value, b"k")
+    assert (stored.topic, stored.partition, stored.offset, stored.position) == ("t", 0, 7, 3)
+    assert (stored.reason_code, stored.reason) == ("code", "a reason — in words")
+
+
+def test_a_foreign_record_on_a_dead_letter_topic_is_shown_too() -> None:
+    """`everloop dlq list` must not stumble over what somebody wrote there by hand."""
+    stored = StoredDeadLetter.read(record(1, b"x"), replayed=False)
+    assert (stored.reason_code, stored.offset, stored.value) == ("unknown", -1, b"x")
+    odd = [("everloop-dlq-partition", b"many"), ("everloop-dlq-offset", None)]
+    assert StoredDeadLetter.read(record(1, b"x", odd), replayed=False).partition == -1
+
+
+def test_the_checker_tells_what_went_wrong() -> None:
+    """A checker that cannot see a loss proves nothing."""
+    assert check(["a", "b", "b"], ["b", "a"]).ok
+    assert check(["a"], []).lost == ("a",)
+    assert check(["a"], ["a", "a"]).doubled == ("a",)
+    assert check(["a"], ["a", "x"]).unexpected == ("x",)
+    assert check(["a", "p"], ["a"], poison={"p"}, dead=["p"]).ok
+    assert check(["a", "p"], ["a", "p"], poison={"p"}, dead=["p"]).unexpected == ("p",)
+    assert check(["a"], ["a"], poison={"p"}, dead=[]).not_dead == ("p",)
+    assert check(["a"], ["a"], poison={"p"}, dead=["p", "p"]).not_dead == ("p",)
+    assert check(["a"], [], dead=["a"]).wrongly_dead == ("a",)
+    assert str(check(["a"], ["a"])) == "everything exactly once"
+
+
+def test_the_ledger_forgets_only_what_was_cut_off(tmp_path: Path) -> None:
+    """After a crash the ledger holds what was written before it."""
+    ledger = Ledger(tmp_path / "ledger")
+    assert ledger.read() == []
+    ledger.append(["a", "b"])
+    ledger.append(["c"])
+    with (tmp_path / "ledger").open("ab") as file:
+        file.write(b"half a li")
+    assert ledger.read() == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="one line"):
+        ledger.append(["a\nb"])
+
+
+def test_chunks_are_small_enough_and_numbered() -> None:
+    """A topic takes records of 2 MiB; an empty artifact is an artifact."""
+    pieces = chunks(b"x" * (2 * CHUNK_BYTES + 1))
+    assert [len(piece) for _, piece in pieces] == [CHUNK_BYTES, CHUNK_BYTES, 1]
+    assert [dict(headers)["everloop-index"] for headers, _ in pieces] == [b"0", b"1", b"2"]
+    assert len(chunks(b"")) == 1
