@@ -1,5 +1,6 @@
 """Processes are kept running, and hopeless ones are not."""
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -45,6 +46,16 @@ def test_a_killed_process_is_started_again(supervisor, told, tmp_path):
     wait_until(lambda: process.child is not None and process.child.pid != first)
     assert process.restarts == 1
     assert "ended with exit code -9; starting again in 0.5 s" in told
+
+
+def test_a_full_disk_is_named(supervisor, told, tmp_path, monkeypatch):
+    """A broker on a full disk ends with a stack trace; the user needs the reason."""
+    full = shutil._ntuple_diskusage(10**9, 10**9, 0)
+    monkeypatch.setattr("everloop.stack.supervisor.shutil.disk_usage", lambda _: full)
+    process = supervised(tmp_path, "import time; time.sleep(60)")
+    supervisor.bring_up([process], 5)
+    process.child.signal(9)
+    wait_until(lambda: any("has 0 MiB left: free space" in what for what in told))
 
 
 def test_pauses_grow_and_have_a_limit(tmp_path):

@@ -1,5 +1,6 @@
 """Ports on the loopback: free ones, and whose the taken ones are."""
 
+import contextlib
 import socket
 
 import psutil
@@ -20,9 +21,10 @@ def free_port() -> int:
 
 def owner(port: int) -> str:
     """Who listens on a port, in words; says so when the system does not tell."""
-    for connection in psutil.net_connections(kind="tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
-            return _describe(connection.pid)
+    with contextlib.suppress(psutil.AccessDenied):
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
+                return _describe(connection.pid)
     return "another user's process"
 
 

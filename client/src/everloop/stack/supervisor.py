@@ -1,5 +1,6 @@
 """Keeps processes running: starts them, notices when they end, starts them again after a pause."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0
 """Having run this long, a process starts again with the first pause."""
 _POLL_SECONDS = 0.2
+_FULL_DISK_BYTES = 64 * 2**20
 _MISCONFIGURED = 2
 """The exit code of a service that cannot run as it is set up: trying again does not help."""
 
@@ -116,9 +118,18 @@ class Supervisor:
         if code is not None:
             pause = process.plan_restart()
             self._tell(process.name, f"ended with exit code {code}; starting again in {pause:.1f} s")
+            self._tell_if_disk_is_full(process)
             self._changed()
         elif process.child is None and time.monotonic() >= process.start_at:
             self._restart(process)
+
+    def _tell_if_disk_is_full(self, process: Supervised) -> None:
+        """Say the one reason that the servers' own last words hide."""
+        free = shutil.disk_usage(process.log.parent).free
+        if free < _FULL_DISK_BYTES:
+            self._tell(
+                process.name, f"{process.log.parent} has {free >> 20} MiB left: free space; nothing is lost"
+            )
 
     def _restart(self, process: Supervised) -> None:
         process.restarts += 1
