@@ -69,7 +69,7 @@ class Stream:
     async def create(self) -> None:
         inbound, output = {"max.message.bytes": "2097152"}, {"max.message.bytes": "1000000"}
         topics = {self.topic: (self.partitions, inbound), self.output: (self.partitions, output)}
-        await ensure_topics(self.kafka, {**topics, self.dlq: (1, inbound)})
+        await ensure_topics(self.kafka, {**topics, self.dlq: (1, {"max.message.bytes": "3145728"})})
 
     async def open_task(self, partition: TopicPartition) -> CountingTask:
         task = self.tasks[partition] = CountingTask(self, partition, self.generation)

@@ -175,6 +175,13 @@ async def test_a_result_too_large_for_its_topic_is_a_dead_letter(stream, running
         assert await until(lambda: _are(stream.dead, 1))
 
 
+async def test_the_largest_record_fits_the_dead_letters(stream, running, until) -> None:
+    """A dead letter that cannot be written would stop the stream for good."""
+    await stream.send(["poison" + "x" * 2_096_900])
+    async with running(stream.processor()):
+        assert await until(lambda: _are(stream.dead, 1))
+
+
 def _swelling(open_task):
     async def opened(partition):
         task = await open_task(partition)
