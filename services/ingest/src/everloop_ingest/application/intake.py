@@ -87,16 +87,22 @@ class Intake:
 
     def restore(self, records: Sequence[ConsumerRecord]) -> None:
         """Learn what the log holds from its newest records."""
-        known: list[str] = []
-        for record in records:
-            stored = self._stored(record)
-            if stored is None:
-                continue
-            known.append(identity(stored.kind, stored.source, stored.id))
+        stored = [each for record in records if (each := self._stored(record)) is not None]
+        self._seen.add(identity(each.kind, each.source, each.id) for each in stored)
+        self._tally = self._tally_after(records)
+
+    def _tally_after(self, records: Sequence[ConsumerRecord]) -> Tally:
+        """The newest written tally, and what follows it: only the last record of a transaction has one."""
+        tally, uncounted = self._tally, list(records)
+        for position in range(len(records) - 1, -1, -1):
+            written = Tally.read(dict(records[position].headers).get(names.TALLY_HEADER))
+            if written is not None:
+                tally, uncounted = written, list(records[position + 1 :])
+                break
+        for stored in filter(None, map(self._stored, uncounted)):
             is_label = stored.kind == "label"
-            counted = self._tally.plus(0 if is_label else 1, 1 if is_label else 0, stored.known_at)
-            self._tally = Tally.read(dict(record.headers).get(names.TALLY_HEADER)) or counted
-        self._seen.add(known)
+            tally = tally.plus(0 if is_label else 1, 1 if is_label else 0, stored.known_at)
+        return tally
 
     def _stored(self, record: ConsumerRecord) -> _Stored | None:
         """A log record's identity; None for what ingest has not written."""
