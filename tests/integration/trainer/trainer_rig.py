@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -117,6 +118,7 @@ class Neighbours:
     def __init__(self, bootstrap):
         self.kafka = KafkaSettings(bootstrap_servers=bootstrap)
         self._count = 0
+        self._source = uuid.uuid4().hex
 
     async def __aenter__(self):
         await ensure_topics(self.kafka, platform_topics())
@@ -142,7 +144,7 @@ class Neighbours:
 
     async def tell(self, event, id_=None):
         self._count += 1
-        value, headers = cloudevents.encode(event, id=id_ or f"event-{self._count}", source="/test")
+        value, headers = cloudevents.encode(event, id=id_ or f"{self._source}-{self._count}", source="/test")
         await self._producer.send_and_wait(event.topic, value, headers=headers, key=event.pipeline.encode())
 
     async def publish(self, world, *, arrive=True, vectors=True):
@@ -189,7 +191,7 @@ class Neighbours:
     async def _send(self, topic, partition, events):
         for event in events:
             self._count += 1
-            value, headers = cloudevents.encode(event, id=f"event-{self._count}", source="/test")
+            value, headers = cloudevents.encode(event, id=f"{self._source}-{self._count}", source="/test")
             await self._producer.send(topic, value, headers=headers, partition=partition)
         await self._producer.flush()
 
