@@ -1,11 +1,14 @@
 """The embedded database keeps what it committed."""
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import asyncpg
 import pytest
-from everloop.embedded import Postgres
+from everloop.embedded import Postgres, launch
 from everloop.errors import EverloopError
 
 pytestmark = pytest.mark.integration
@@ -46,6 +49,22 @@ def test_it_works_below_a_folder_that_only_we_may_enter(tmp_path: Path):
     private.mkdir(mode=0o700)
     with Postgres(private / "postgres", port=0) as server:
         assert server.query("SELECT 1") == "1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts it as somebody else")
+def test_as_root_its_programs_may_lie_below_a_closed_folder(tmp_path: Path):
+    """An environment in root's own home is closed to the account that the server runs as."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (private / "program").write_text("#!/bin/sh\n")
+    (private / "program").chmod(0o755)
+    look = f"import os; print(os.geteuid() != 0, os.access('{private}/program', os.X_OK))"
+    launcher = [sys.executable, "-I", launch.__file__, str(os.getpid()), "9", "nobody"]
+    command = [*launcher, sys.executable, "-c", look]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == [
+        "True",
+        "True",
+    ]
 
 
 def test_a_long_path_gets_a_short_socket(tmp_path: Path):
