@@ -38,7 +38,7 @@ features:
   heat: heat
   heat_mean_6h: mean(heat, window='6h', by=[site])
 training:
-  when: {{new_labelled_rows: 1000, drift: false, cooldown: 1h}}
+  when: {{new_labelled_rows: 2500, drift: false, cooldown: 1h}}
   model: {{trees: 20, leaves: 7, min_data_in_leaf: 20}}
   minimum_rows: 300
 gates:
