@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,8 @@ def _keep(owner_pid: int, folder: Path) -> None:
             over.wait()
         finally:
             list(pool.map(lambda server: server.stop(), (kafka, postgres)))
+    if not psutil.pid_exists(owner_pid):  # it was killed, and cannot clean up
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _watch(owner_pid: int, over: threading.Event) -> None:
