@@ -21,6 +21,7 @@ from watch import Watch
 
 SETTLE_SECONDS = 60
 LAG_SECONDS = 120
+MEMORY_SECONDS = 3
 OFFER_BAD_DAYS_BEFORE_END = 14
 """When no version has been rejected by then, one is offered that its gates must refuse."""
 BAD_MODEL = {"trees": 1, "learning_rate": 0.001}
@@ -59,8 +60,7 @@ class Demo:
 
     async def run(self) -> tuple[dict[str, Any], list[str]]:
         """Apply the pipeline, replay, let the loop settle, and account for everything."""
-        watching = asyncio.create_task(self._watch.run())
-        drawing = asyncio.create_task(self._draw())
+        beside = [asyncio.create_task(part) for part in (self._watch.run(), self._draw(), self._weigh())]
         try:
             with self._screen:
                 await self._apply()
@@ -68,7 +68,7 @@ class Demo:
                 joined = await self._settle()
             return await self._account(joined)
         finally:
-            for task in (watching, drawing):
+            for task in beside:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
@@ -88,9 +88,13 @@ class Demo:
 
     async def _draw(self) -> None:
         while True:
-            self._peak = max(self._peak, self._stack.memory_bytes())
             self._screen.show(self._replay, time.monotonic())
             await asyncio.sleep(0.5)
+
+    async def _weigh(self) -> None:
+        while True:
+            self._peak = max(self._peak, await asyncio.to_thread(self._stack.memory_bytes))
+            await asyncio.sleep(MEMORY_SECONDS)
 
     async def _each_day(self, day: int) -> None:
         self._screen.day(self._replay)
