@@ -166,9 +166,19 @@ class Demo:
         problems = found.problems(ledger)
         if joined != ledger.losses.rows:
             problems.append(f"{ledger.losses.rows} answers have labels, but the monitor joined {joined}")
-        measured = Measured(time.monotonic() - self._began, self._peak, joined, self._trace(found.trace_of))
+        measured = Measured(
+            seconds=time.monotonic() - self._began,
+            peak_memory_bytes=self._peak,
+            joined=joined,
+            trace=self._trace(found.trace_of),
+            cpu_seconds=self._cpu_seconds(),
+        )
         result = build(ledger, self._watch, found, measured)
         return result, shortcomings(result, problems, whole=self._plan.whole)
+
+    def _cpu_seconds(self) -> dict[str, float]:
+        used = {name: round(usage.cpu_seconds, 1) for name, usage in self._stack.services.items()}
+        return {**used, "demo": round(time.process_time(), 1)}
 
     def _trace(self, trace_of: dict[str, str]) -> dict[str, Any]:
         """The newest traced prediction and all spans that its trace and links lead to."""

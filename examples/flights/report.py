@@ -20,6 +20,7 @@ class Measured:
     peak_memory_bytes: int
     joined: int
     trace: dict[str, Any]
+    cpu_seconds: dict[str, float]
 
 
 def build(ledger: Ledger, watch: Watch, audit: Audit, measured: Measured) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def build(ledger: Ledger, watch: Watch, audit: Audit, measured: Measured) -> dic
         "trace": measured.trace,
         "seconds": round(measured.seconds, 1),
         "peak_memory_bytes": measured.peak_memory_bytes,
+        "cpu_seconds": measured.cpu_seconds,
     }
 
 

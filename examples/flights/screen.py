@@ -1,5 +1,6 @@
 """What a person sees while the year goes by."""
 
+import time
 from collections import deque
 from datetime import UTC, datetime
 from typing import Self
@@ -36,6 +37,7 @@ class Screen:
         self._rates = deque([(0.0, 0)], maxlen=20)
         self._live = Live(console=console, refresh_per_second=4, transient=True)
         self._replay: Replay | None = None
+        self._began = time.monotonic()
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -54,7 +56,7 @@ class Screen:
         text = Text(f"{when}  {line}", style=COLORS.get(type(seen.event).__name__, ""))
         self._lines.append(text)
         if not self.console.is_terminal:
-            self.console.print(text)
+            self.console.print(text, soft_wrap=True)
 
     def show(self, replay: Replay, now: float) -> None:
         """Draw the present state; `now` is a monotonic clock in seconds."""
@@ -69,7 +71,11 @@ class Screen:
         """A line a day of pipeline time, for logs."""
         if not self.console.is_terminal:
             losses = " ".join(f"{k} {v:.4f}" for k, v in replay.ledger.losses.means().items())
-            self.console.print(f"{_date(replay.at)}  {len(replay.ledger.observations):,} flights  {losses}")
+            self.console.print(
+                f"{time.monotonic() - self._began:4.0f} s  {_date(replay.at)}  "
+                f"{len(replay.ledger.observations):,} flights  {losses}",
+                soft_wrap=True,
+            )
 
     def _progress(self, replay: Replay) -> Table:
         row = Table.grid(padding=(0, 1), expand=True)

@@ -32,6 +32,8 @@ __all__ = ["DATA_GROUP", "DECISIONS_GROUP", "Work", "subscriptions"]
 
 DATA_GROUP = "everloop-trainer-data"
 DECISIONS_GROUP = "everloop-trainer-decisions"
+LINGER_MS = 300
+"""Rows wait for a run anyway; larger batches cost far less."""
 _LONGEST_REASON = 500
 
 
@@ -66,10 +68,14 @@ def subscriptions(open_work: Open, staged: Callable[[], None]) -> list[Subscript
     """Both; `staged` is called when there is something to write to segments."""
     pattern = "|".join(f"(?:{TOPICS[event.topic].pattern})" for event in _DATA)
     return [
-        Subscription(DATA_GROUP, pattern=pattern, handler=_data_handler(open_work, staged), max_records=4000),
         Subscription(
-            DECISIONS_GROUP, tuple(_DECISIONS), handler=_decision_handler(open_work), batch_timeout_ms=100
+            DATA_GROUP,
+            pattern=pattern,
+            handler=_data_handler(open_work, staged),
+            max_records=4000,
+            linger_ms=LINGER_MS,
         ),
+        Subscription(DECISIONS_GROUP, tuple(_DECISIONS), handler=_decision_handler(open_work)),
     ]
 
 

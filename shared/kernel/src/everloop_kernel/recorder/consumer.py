@@ -42,15 +42,20 @@ _log = logging.getLogger(__name__)
 class _Polled(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka publishes no types
     """A consumer whose poll waits for records, so that idle costs little, and reports its failures."""
 
-    def __init__(self, *, on_error: Callable[[BaseException | None], None], **options: Any) -> None:
+    def __init__(
+        self, *, on_error: Callable[[BaseException | None], None], linger_seconds: float, **options: Any
+    ) -> None:
         super().__init__(**options)
         self._on_error = on_error
+        self._linger_seconds = linger_seconds
+        self._taken_at = 0.0
         self._busy_until = 0.0
 
     async def getmany(
         self, *partitions: TopicPartition, max_records: int | None = None, **_timeout: int
     ) -> Any:
         """Records as soon as there are some; FastStream's own time limit would sleep in between."""
+        await asyncio.sleep(max(0.0, self._taken_at + self._linger_seconds - time.monotonic()))
         try:
             while not (
                 records := await super().getmany(*partitions, timeout_ms=_POLL_MS, max_records=max_records)
@@ -64,7 +69,8 @@ class _Polled(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka publishes no 
             self._on_error(error)
             raise
         self._on_error(None)
-        self._busy_until = time.monotonic() + _IDLE_AFTER_SECONDS
+        self._taken_at = time.monotonic()
+        self._busy_until = self._taken_at + _IDLE_AFTER_SECONDS
         set_fetch_wait(self, _BUSY_FETCH_MS)
         return records
 
@@ -167,7 +173,12 @@ class Subscriber:
         await broker.connect()
         # the hook of FastStream's own test broker; it spares a second mapping of the security settings
         broker.config.broker_config.builder = functools.partial(
-            _build, {**self._kafka.client_options(), "on_error": self._note}
+            _build,
+            {
+                **self._kafka.client_options(),
+                "on_error": self._note,
+                "linger_seconds": self._subscription.linger_ms / 1000,
+            },
         )
         await broker.start()
 
@@ -180,7 +191,6 @@ class Subscriber:
             group_id=wanted.group,
             batch=True,
             max_records=wanted.max_records,
-            batch_timeout_ms=wanted.batch_timeout_ms,
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
             auto_offset_reset="earliest",
