@@ -20,7 +20,7 @@ from summary import show
 HERE = Path(__file__).parent
 DAYS = 120
 YEAR = 365
-SECONDS_A_DAY = 1.25
+SECONDS_A_DAY = 1.0
 MARKER = "demo"
 WHOLE_LOOP_DAYS = 100
 """A shorter replay need not meet drift or a rejected version."""

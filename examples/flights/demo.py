@@ -21,6 +21,7 @@ from watch import Watch
 
 SETTLE_SECONDS = 60
 LAG_SECONDS = 120
+LAG_PAUSE_SECONDS = 3
 MEMORY_SECONDS = 3
 OFFER_BAD_DAYS_BEFORE_END = 14
 """When no version has been rejected by then, one is offered that its gates must refuse."""
@@ -49,6 +50,7 @@ class Demo:
         self._sink = sink
         self._began = began
         self._peak = 0
+        self._lag = 0
         limits = httpx.Limits(max_connections=16, max_keepalive_connections=16)
         self._client = httpx.AsyncClient(timeout=30, limits=limits)
         address = stack.addresses
@@ -60,7 +62,10 @@ class Demo:
 
     async def run(self) -> tuple[dict[str, Any], list[str]]:
         """Apply the pipeline, replay, let the loop settle, and account for everything."""
-        beside = [asyncio.create_task(part) for part in (self._watch.run(), self._draw(), self._weigh())]
+        beside = [
+            asyncio.create_task(part)
+            for part in (self._watch.run(), self._draw(), self._weigh(), self._measure_lag())
+        ]
         try:
             with self._screen:
                 await self._apply()
@@ -105,7 +110,12 @@ class Demo:
             await self._first_model()
 
     async def _caught_up(self) -> bool:
-        return await self._stack.lag() <= LAG_LIMIT
+        return self._lag <= LAG_LIMIT
+
+    async def _measure_lag(self) -> None:
+        while True:
+            self._lag = await self._stack.lag()
+            await asyncio.sleep(LAG_PAUSE_SECONDS)
 
     async def _first_model(self) -> None:
         """Wait for the first swap, then keep that version reachable to compare with."""
