@@ -6,6 +6,8 @@ BIN := .venv/bin
 STAMP := .venv/.set-up
 SOURCES := schemas/src shared/kernel/src shared/features/src services/*/src client/src
 PROJECTS := pyproject.toml $(wildcard */pyproject.toml shared/*/pyproject.toml services/*/pyproject.toml)
+# where set-up links an OpenMP runtime for LightGBM if the system has none
+export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib$(addprefix :,$(LD_LIBRARY_PATH))
 FAST := not (e2e or chaos or jaeger)
 SLOW := (e2e or chaos) and not jaeger
 

@@ -43,6 +43,7 @@ def main() -> None:
     )
     ours = [part for folder in distributions() for part in ("--editable", folder)]
     run(uv, "pip", "install", "--python", PYTHON, "--no-build-isolation", "--no-deps", *ours)
+    run(PYTHON, "-m", "everloop.embedded.openmp")
 
 
 def distributions() -> "list[Path]":

@@ -17,6 +17,7 @@ from everloop_schemas.topics import platform_topics
 from everloop.addresses import Addresses
 from everloop.embedded.children import Child, Program
 from everloop.embedded.kafka import Kafka
+from everloop.embedded.openmp import search_path
 from everloop.embedded.ports import require_free
 from everloop.embedded.postgres import Postgres
 from everloop.errors import EverloopError
@@ -145,6 +146,7 @@ class Stack:
             "EVERLOOP_POSTGRES_DSN": self._postgres.dsn,
             "EVERLOOP_DATA_DIR": str(self.folder.path),
             STACK_VARIABLE: str(self.folder.path),
+            **search_path(),
             **own,
             **self._env,
         }
