@@ -8,7 +8,9 @@ with Client() as everloop:
 ```
 """
 
+import contextlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ __all__ = ["Client", "Prediction", "PublishResult"]
 
 _TIMEOUT_SECONDS = 30.0
 _ROWS_PER_REQUEST = 2000
+_INGEST_SECONDS = 8.0
 
 Json = dict[str, Any]
 
@@ -54,9 +57,24 @@ class Client:
         self._http = httpx.Client(timeout=_TIMEOUT_SECONDS, headers=headers)
 
     def apply(self, text: str) -> Json:
-        """Define a pipeline, or a new version of it, from the text of its file."""
+        """Define a pipeline, or a new version of it, from the text of its file.
+
+        Returns once ingest takes its records too, unless ingest does not answer at all.
+        """
         name = _pipeline_name(text)
-        return self._call("PUT", "registry", f"/v1/pipelines/{name}", content=text.encode())
+        found = self._call("PUT", "registry", f"/v1/pipelines/{name}", content=text.encode())
+        self._wait_for_ingest(name)
+        return found
+
+    def _wait_for_ingest(self, pipeline: str) -> None:
+        """Ingest hears of a pipeline from Kafka, a moment after the registry has answered."""
+        url = f"{self.addresses.of('ingest')}/v1/pipelines/{pipeline}/observations"
+        limit = time.monotonic() + _INGEST_SECONDS
+        with contextlib.suppress(httpx.HTTPError):
+            while time.monotonic() < limit:
+                if self._http.post(url, json=[]).status_code != httpx.codes.NOT_FOUND:
+                    return
+                time.sleep(0.1)
 
     def pipelines(self) -> list[Json]:
         """Every pipeline's current version."""
