@@ -119,9 +119,9 @@ class Havoc:
     async def run(self) -> None:
         """One kill after another, a stop beyond the session in between."""
         for number in range(KILLS):
-            await self._kill(next(self._turns))
             if number % (KILLS // STOPS) == 0:
                 await self._stop(VICTIMS[number // (KILLS // STOPS)])
+            await self._kill(next(self._turns))
             await asyncio.sleep(self._rng.uniform(0.6, 1.6))
 
     async def _pid(self, name: str) -> int:
@@ -137,11 +137,10 @@ class Havoc:
     async def _stop(self, name: str) -> None:
         """Longer than the session: the others go on, and the stopped one wakes up as a zombie."""
         pid = await self._pid(name)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-            self.stops[name] += 1
-            await asyncio.sleep(STOP_SECONDS)
-            os.kill(pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGSTOP)
+        self.stops[name] += 1
+        await asyncio.sleep(STOP_SECONDS)
+        os.kill(pid, signal.SIGCONT)
 
 
 async def publish(bootstrap_servers: str, ledger: Ledger, over: Callable[[], bool]) -> list[str]:

@@ -44,7 +44,8 @@ class Up:
     def is_ready(self) -> bool:
         assert self.process.poll() is None, (self.folder.parent / "output").read_text()
         record = DataFolder(self.folder).read()
-        return record is not None and record.ready
+        told = "Everything is ready" in (self.folder.parent / "output").read_text()
+        return record is not None and record.ready and told
 
     def pids(self) -> dict[str, int]:
         return {name: process.pid for name, process in DataFolder(self.folder).read().processes.items()}

@@ -1,6 +1,7 @@
 """Servers restart, connections break, topics are missing: it goes on, or says what to do."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 
@@ -169,6 +170,13 @@ async def _true(value: bool) -> bool:  # noqa: FBT001
 
 
 async def _settled(bench, applied: int) -> bool:
+    with contextlib.suppress(asyncpg.InternalClientError, asyncpg.InterfaceError, OSError):
+        # the sessions of the test's own pool are terminated too
+        return await _none_waiting(bench, applied)
+    return False
+
+
+async def _none_waiting(bench, applied: int) -> bool:
     waiting = await bench.pool.fetchval("SELECT count(*) FROM outbox")
     return len(await bench.applied()) >= applied and waiting == 0
 

@@ -168,7 +168,7 @@ class Sender:
                 log_offset=number,
                 event_time=at,
                 known_at=at,
-                values=["a", level],
+                values=[level, "a"],  # in the order of the features' names
             ),
             number % 2,
         )
@@ -183,7 +183,7 @@ class Sender:
                 propensity=1,
                 event_time=at,
                 predicted_at=at,
-                values=["a", 0.0],
+                values=[0.0, "a"],
                 output=output,
                 latency_seconds=0.001,
             ),
