@@ -106,6 +106,9 @@ class Demo:
         if day >= self._plan.days - OFFER_BAD_DAYS_BEFORE_END and self._plan.whole:
             await self._offer_bad_model()
         await self._until(self._caught_up, LAG_SECONDS, "the services stay behind")
+        if not self._replay.served:
+            # nobody can be answered yet, so the clock waits for the first model
+            await self._until(self._decided, SETTLE_SECONDS, "the first run has not ended")
         if not self._replay.served and self._watch.of(events.ModelApproved):
             await self._first_model()
 
@@ -156,14 +159,15 @@ class Demo:
         return joined
 
     async def _runs_ended(self) -> bool:
+        return await self._decided() and not await self._stack.lag()
+
+    async def _decided(self) -> bool:
         ended = {
             e.run_id
             for kind in (events.ModelApproved, events.ModelRejected, events.RunFailed)
             for e in self._watch.of(kind)
         }
-        return (
-            all(e.run_id in ended for e in self._watch.of(events.RunStarted)) and not await self._stack.lag()
-        )
+        return all(e.run_id in ended for e in self._watch.of(events.RunStarted))
 
     async def _joined(self) -> int:
         url = f"{self._stack.addresses.monitor}/v1/pipelines/{PIPELINE}/performance"

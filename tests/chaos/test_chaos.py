@@ -251,7 +251,7 @@ async def settle(stack: Stack) -> None:
     async def no_run() -> bool:
         with contextlib.suppress(httpx.HTTPError):
             url = f"{stack.addresses.trainer}/v1/runs?pipeline={PIPELINE}"
-            runs = (await asyncio.to_thread(httpx.get, url)).json()["runs"]
+            runs = (await asyncio.to_thread(httpx.get, url)).json()
             return bool(runs) and all(run["state"] in {"trained", "failed"} for run in runs)
         return False
 
