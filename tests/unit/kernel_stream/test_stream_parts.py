@@ -1,9 +1,10 @@
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from everloop_kernel.artifacts import CHUNK_BYTES, chunks
 from everloop_kernel.dead_letters import (
     DeadLetter,
@@ -12,8 +13,10 @@ from everloop_kernel.dead_letters import (
     StoredDeadLetter,
 )
 from everloop_kernel.exactly_once import Ledger, check
-from everloop_kernel.settings import PlatformSettings
+from everloop_kernel.settings import KafkaSettings, PlatformSettings
 from everloop_kernel.stream_backlog import Backlog
+from everloop_kernel.stream_lane import Lane
+from everloop_kernel.stream_task import LaneSettings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,3 +139,37 @@ def test_chunks_are_small_enough_and_numbered() -> None:
     assert [len(piece) for _, piece in pieces] == [CHUNK_BYTES, CHUNK_BYTES, 1]
     assert [dict(headers)["everloop-index"] for headers, _ in pieces] == [b"0", b"1", b"2"]
     assert len(chunks(b"")) == 1
+
+
+async def resting_lane(rest_seconds: float, waiting: int) -> tuple[Lane, float]:
+    """A lane whose last transaction asks for a rest, and how long it rested with so many records waiting."""
+    platform, kafka = PlatformSettings(), KafkaSettings()
+    settings = LaneSettings(kafka, "g", _no_task, DeadLetterLimit("g", platform), 10, 1.0, 1.0)
+    lane = Lane(TopicPartition("t", 0), _NoSource(), settings)  # type: ignore[arg-type]
+    lane.put([record(n) for n in range(waiting)])
+    began = time.monotonic()
+    lane._rested_at = began + rest_seconds
+    await lane._rest()
+    return lane, time.monotonic() - began
+
+
+class _NoSource:
+    def pause(self, partition: TopicPartition) -> None:
+        del partition
+
+
+async def _no_task(partition: TopicPartition) -> Any:
+    raise AssertionError(partition)
+
+
+async def test_few_records_wait_for_others_to_share_their_transaction() -> None:
+    """A trickle must not cost the broker one transaction, eight writes to disk, a record."""
+    lane, rested = await resting_lane(0.05, waiting=3)
+    assert rested >= 0.05
+    assert len(lane.backlog) == 3
+
+
+async def test_a_full_transaction_does_not_wait() -> None:
+    """A backlog must be worked off at full speed."""
+    _, rested = await resting_lane(30.0, waiting=10)
+    assert rested < 5

@@ -21,9 +21,9 @@ from everloop_kernel.dead_letters import DeadLetter, DeadLetterLimit, dead_lette
 from everloop_kernel.errors import EverloopError, Fenced
 from everloop_kernel.kafka import retrying
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
-from everloop_kernel.stream_lane import Lane, LaneSettings, OpenTask
+from everloop_kernel.stream_lane import Lane
 from everloop_kernel.stream_source import Source
-from everloop_kernel.stream_task import PartitionTask, RestoreFrom, Step
+from everloop_kernel.stream_task import LaneSettings, OpenTask, PartitionTask, RestoreFrom, Step
 from everloop_kernel.stream_writer import Output
 
 __all__ = [

@@ -28,9 +28,14 @@ class Backlog:
         return self._records >= 2 * self._batch_records or self._bytes >= _MAX_BYTES
 
     @property
+    def is_enough(self) -> bool:
+        """Whether it fills a transaction."""
+        return self._records >= self._batch_records or self._bytes >= _MAX_BYTES // 2
+
+    @property
     def is_low(self) -> bool:
         """Whether more should be fetched."""
-        return self._records < self._batch_records and self._bytes < _MAX_BYTES // 2
+        return not self.is_enough
 
     def put(self, records: Sequence[ConsumerRecord]) -> None:
         """Append delivered records."""

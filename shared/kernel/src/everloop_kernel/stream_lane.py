@@ -1,48 +1,34 @@
 """One assigned partition of a stream processor: opened in the right order, then batch after batch."""
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
 from tenacity import RetryCallState, retry_if_exception
 
 from everloop_kernel import metrics, telemetry
-from everloop_kernel.dead_letters import DeadLetter, DeadLetterLimit, DeadLetterLimitExceeded
+from everloop_kernel.dead_letters import DeadLetter, DeadLetterLimitExceeded
 from everloop_kernel.errors import Fenced, PermanentError, one_line
 from everloop_kernel.kafka import retrying
 from everloop_kernel.kafka_reading import read_to_end
-from everloop_kernel.settings import KafkaSettings
 from everloop_kernel.stream_backlog import Backlog
 from everloop_kernel.stream_source import Source
-from everloop_kernel.stream_task import PartitionTask
+from everloop_kernel.stream_task import LaneSettings, PartitionTask
 from everloop_kernel.stream_writer import Output, PartitionWriter
 
-__all__ = ["Lane", "LaneSettings"]
+__all__ = ["Lane"]
 
 log = logging.getLogger(__name__)
 
-OpenTask = Callable[[TopicPartition], Awaitable[PartitionTask[Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class LaneSettings:
-    """What all lanes of a processor share."""
-
-    kafka: KafkaSettings
-    group: str
-    open_task: OpenTask
-    limit: DeadLetterLimit
-    max_records: int
-    max_backoff_seconds: float
-    idle_seconds: float
-
-
 TAIL_SECONDS = 1.0
 """After so long without records the offset is committed past trailing transaction markers: lag is zero."""
+LONGEST_REST_SECONDS = 0.1
+"""The most that a record waits for others to share its transaction."""
 
 
 class Lane:
@@ -69,6 +55,7 @@ class Lane:
         self._stopping = False
         self._reopen = False
         self._last_active = 0.0
+        self._rested_at = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -137,10 +124,28 @@ class Lane:
             await self._open()
         if not await self._wait_for_records():
             return self._reopen or time.monotonic() - self._last_active < self._settings.idle_seconds
+        await self._rest()
         async with self._transaction:
             if self._released.is_set() and not self._stopping and self.backlog:
+                began = time.monotonic()
                 await self._handle(self._take())
+                self._rested_at = min(2 * time.monotonic() - began, time.monotonic() + LONGEST_REST_SECONDS)
         return True
+
+    async def _rest(self) -> None:
+        """Let records gather for as long as the last transaction took, unless there are enough for one.
+
+        A transaction costs the broker the same however few records it holds. So a busy broker gets fewer and
+        larger ones, and the first record after a pause does not wait.
+        """
+        while not self._stopping and not self.backlog.is_enough:
+            missing = self._rested_at - time.monotonic()
+            if missing <= 0:
+                return
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(missing):
+                    await self._arrived.wait()
 
     async def _open(self) -> None:
         """Become the partition's owner; the order matters (see the class)."""
@@ -243,7 +248,7 @@ class Lane:
 
     async def _transact(self, records: list[ConsumerRecord]) -> None:
         started = time.monotonic()
-        with telemetry.batch_span(*self._span(records)):
+        with self._span(records):
             assert self._task is not None
             step = self._task.derive(records)
             await self._commit(records, step.outputs, step.dead)
@@ -273,17 +278,9 @@ class Lane:
         for letter in dead:
             metrics.REJECTED_RECORDS.labels(settings.group, self.partition.topic, letter.reason_code).inc()
 
-    def _span(
-        self, records: list[ConsumerRecord]
-    ) -> tuple[str, list[tuple[tuple[str, bytes], ...]], dict[str, Any]]:
+    def _span(self, records: list[ConsumerRecord]) -> AbstractContextManager[object]:
         topic, partition = self.partition
-        if not telemetry.enabled():
-            return "", [], {}
-        attributes = telemetry.messaging_attributes(
-            "process", topic, group=self._settings.group, partition=partition, count=len(records)
-        )
-        attributes["messaging.kafka.offset"] = records[0].offset
-        return f"process {topic}", [record.headers for record in records], dict(attributes)
+        return telemetry.process_span(self._settings.group, topic, partition, records)
 
     def _count_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

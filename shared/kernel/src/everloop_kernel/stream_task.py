@@ -1,15 +1,16 @@
 """What a stream processor asks of the code that derives: pure steps over one partition."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 
-from everloop_kernel.dead_letters import DeadLetter
+from everloop_kernel.dead_letters import DeadLetter, DeadLetterLimit
+from everloop_kernel.settings import KafkaSettings
 from everloop_kernel.stream_writer import Output
 
-__all__ = ["PartitionTask", "RestoreFrom", "Step"]
+__all__ = ["LaneSettings", "OpenTask", "PartitionTask", "RestoreFrom", "Step"]
 
 S = TypeVar("S")
 
@@ -71,3 +72,19 @@ class PartitionTask(Protocol[S]):
     def apply(self, state: S) -> None:
         """Make the step's state the current one: its transaction is committed."""
         ...
+
+
+OpenTask = Callable[[TopicPartition], Awaitable[PartitionTask[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    """What all lanes of a processor share."""
+
+    kafka: KafkaSettings
+    group: str
+    open_task: OpenTask
+    limit: DeadLetterLimit
+    max_records: int
+    max_backoff_seconds: float
+    idle_seconds: float

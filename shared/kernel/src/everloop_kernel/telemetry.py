@@ -5,8 +5,8 @@ that LINKS to the spans of its producers (deduplicated, at most 64), as the mess
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Final
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Final, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -34,6 +34,7 @@ __all__ = [
     "inject",
     "links",
     "messaging_attributes",
+    "process_span",
     "shut_down",
     "span",
     "traceparent",
@@ -42,6 +43,21 @@ __all__ = [
 
 Headers = Iterable[tuple[str, bytes | None]]
 """Kafka headers as aiokafka gives them."""
+
+
+class Consumed(Protocol):
+    """A record that was read from a partition."""
+
+    @property
+    def headers(self) -> Headers:
+        """Its headers."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """Its place in the partition."""
+        ...
+
 
 LINK_LIMIT: Final = 64
 _HEADER: Final = "traceparent"
@@ -193,6 +209,17 @@ def batch_span(
     parent = extract(headers_of_batch[0]) if len(headers_of_batch) == 1 else Context()
     with _recorded(name, SpanKind.CONSUMER, parent, links(headers_of_batch), attributes) as current:
         yield current
+
+
+def process_span(
+    group: str, topic: str, partition: int, records: Sequence[Consumed]
+) -> AbstractContextManager[Span]:
+    """The span of handling a batch of one partition's records; see `batch_span`."""
+    if not _State.enabled:
+        return nullcontext(INVALID_SPAN)
+    attributes = messaging_attributes("process", topic, group=group, partition=partition, count=len(records))
+    attributes["messaging.kafka.offset"] = records[0].offset
+    return batch_span(f"process {topic}", [record.headers for record in records], attributes)
 
 
 @contextmanager

@@ -132,12 +132,7 @@ class Partitions:
     ) -> None:
         """One transaction: the offset, compared and set; then the handler's effects, or the dead letter."""
         known, following = self._known[partition], messages[-1].offset + 1
-        attributes = telemetry.messaging_attributes(
-            "process", partition.topic, group=self._group, partition=partition.partition, count=len(messages)
-        )
-        with telemetry.batch_span(
-            f"process {partition.topic}", [message.headers for message in messages], attributes
-        ):
+        with telemetry.process_span(self._group, partition.topic, partition.partition, messages):
             async with self._pool.acquire() as connection, connection.transaction():
                 await offsets.advance(connection, self._group, *partition, known=known, following=following)
                 work = Transaction(self._service, connection, self._group)

@@ -1,6 +1,7 @@
 """The recorder: a process component that consumes and records."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -23,6 +24,7 @@ __all__ = ["Recorder"]
 
 _WATCH_SECONDS: Final = 5.0
 _REVOKE_SECONDS: Final = 10.0
+_HINT_SECONDS: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -131,6 +133,8 @@ class _Member:
         self._subscriber: Subscriber | None = None
         self._busy = asyncio.Lock()
         self._assigned = False
+        self._hints: dict[TopicPartition, int] = {}
+        self._hinting: asyncio.Task[None] | None = None
 
     @property
     def failing_seconds(self) -> float:
@@ -158,9 +162,16 @@ class _Member:
             await subscriber.stop()
             raise
         self._subscriber = subscriber
+        self._hinting = asyncio.create_task(self._keep_hinting())
 
     async def stop(self) -> None:
         """Leave the group; whether that works no longer matters to what is recorded."""
+        self.halted = True
+        if self._hinting is not None:
+            self._hinting.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REVOKE_SECONDS), self._busy:
+                await self._hint()
         subscriber, self._subscriber = self._subscriber, None
         if subscriber is None:
             return
@@ -200,7 +211,7 @@ class _Member:
         """Let the batch in flight end, so that the next owner need not fence it, but not for ever."""
         try:
             async with asyncio.timeout(_REVOKE_SECONDS), self._busy:
-                pass
+                await self._hint()
         except TimeoutError:
             _log.warning("%s gives its partitions up while a batch is still being recorded", self.group)
         self._forget()
@@ -212,6 +223,7 @@ class _Member:
 
     def _forget(self) -> None:
         self._partitions.forget()
+        self._hints.clear()
         CONSUMER_LAG.remove_by_labels({"group": self.group})
 
     async def _receive(self, records: Sequence[Any]) -> None:
@@ -234,13 +246,26 @@ class _Member:
             return  # stopping, or another member's now: what is not recorded comes again
         following = await self._partitions.apply(partition, messages, consumer.seek)
         if following is not None:
-            await self._hint(consumer, partition, following)
+            self._hints[partition] = following
 
-    async def _hint(self, consumer: Any, partition: TopicPartition, following: int) -> None:
-        """Tell Kafka, for lag monitors and a quick start. Only a hint: a rebalance may refuse it."""
+    async def _keep_hinting(self) -> None:
+        while True:
+            await asyncio.sleep(_HINT_SECONDS)
+            await self._hint()
+
+    async def _hint(self) -> None:
+        """Tell Kafka, for lag monitors and a quick start. Only a hint: a rebalance may refuse it.
+
+        One request for all partitions, not one a batch: the broker writes each to disk.
+        """
+        consumer = self._subscriber.consumer if self._subscriber else None
+        hints, self._hints = self._hints, {}
+        if not hints or consumer is None:
+            return
         try:
-            await consumer.commit({partition: following})
-        except KafkaError as error:
+            async with asyncio.timeout(_HINT_SECONDS):
+                await consumer.commit(hints)
+        except (KafkaError, TimeoutError) as error:
             _log.debug("%s could not commit to Kafka: %s", self.group, one_line(error))
 
 
