@@ -54,8 +54,7 @@ def main(
         SpanSink() as sink,
         Stack(data_dir, ports=Ports.free(), env={"EVERLOOP_OTLP_ENDPOINT": sink.endpoint}) as stack,
     ):
-        demo = Demo(plan, stack=stack, sink=sink, console=console, began=began)
-        result, shortcomings = asyncio.run(demo.run())
+        result, shortcomings = asyncio.run(_play(plan, stack, sink, console, began))
         lineage = _lineage(result, data_dir)
     report.write_text(json.dumps(result, indent=2) + "\n")
     show(console, result, lineage, f"everloop up -d --data-dir {data_dir} && {_command(result, data_dir)}")
@@ -63,6 +62,12 @@ def main(
     for text in shortcomings:
         console.print(f"[red]failed:[/] {text}")
     sys.exit(1 if shortcomings else 0)
+
+
+async def _play(
+    plan: Plan, stack: Stack, sink: SpanSink, console: Console, began: float
+) -> tuple[dict[str, Any], list[str]]:
+    return await Demo(plan, stack=stack, sink=sink, console=console, began=began).run()
 
 
 def _empty(data_dir: Path) -> None:

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import httpx
+import aiohttp
 from audit import audit
 from everloop.otlp import SpanSink, follow
 from everloop.stack import Stack
@@ -51,8 +52,7 @@ class Demo:
         self._began = began
         self._peak = 0
         self._lag = 0
-        limits = httpx.Limits(max_connections=16, max_keepalive_connections=16)
-        self._client = httpx.AsyncClient(timeout=30, limits=limits)
+        self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
         address = stack.addresses
         self._replay = Replay(self._client, ingest=address.ingest, serving=address.serving)
         first, last = plan.flights.observations[0][0], plan.flights.labels[-1][0]
@@ -77,19 +77,18 @@ class Demo:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-            await self._client.aclose()
+            await self._client.close()
 
     async def _apply(self) -> None:
-        response = await self._client.put(
-            f"{self._stack.addresses.registry}/v1/pipelines/{PIPELINE}",
-            content=self._plan.pipeline.read_bytes(),
-        )
-        response.raise_for_status()
+        url = f"{self._stack.addresses.registry}/v1/pipelines/{PIPELINE}"
+        async with self._client.put(url, data=self._plan.pipeline.read_bytes()) as response:
+            response.raise_for_status()
         await self._until(self._pipeline_known, 30, "ingest does not know the pipeline")
 
     async def _pipeline_known(self) -> bool:
         url = f"{self._stack.addresses.ingest}/v1/pipelines/{PIPELINE}/observations"
-        return (await self._client.post(url, json=[])).status_code != httpx.codes.NOT_FOUND
+        async with self._client.post(url, json=[]) as response:
+            return response.status != HTTPStatus.NOT_FOUND
 
     async def _draw(self) -> None:
         while True:
@@ -125,9 +124,7 @@ class Demo:
         await self._until(self._loaded, 30, "the first model was not loaded")
         first = self._watch.of(events.ModelApproved)[0].model_version
         base = f"{self._stack.addresses.registry}/v1/pipelines/{PIPELINE}"
-        (
-            await self._client.post(f"{base}/pins/{first}", json={"by": "demo", "reason": "compare"})
-        ).raise_for_status()
+        await self._post(f"{base}/pins/{first}", {"by": "demo", "reason": "compare"})
         ready = f"{self._stack.addresses.serving}/v2/models/{PIPELINE}/versions/{first}/ready"
         await self._until(lambda: self._answers(ready), 30, "the pinned version does not answer")
         self._replay.frozen_version = first
@@ -137,7 +134,12 @@ class Demo:
         return any(event.loaded for event in self._watch.of(events.ModelLoaded))
 
     async def _answers(self, url: str) -> bool:
-        return (await self._client.get(url)).is_success
+        async with self._client.get(url) as response:
+            return response.ok
+
+    async def _post(self, url: str, body: dict[str, Any]) -> None:
+        async with self._client.post(url, json=body) as response:
+            response.raise_for_status()
 
     async def _offer_bad_model(self) -> None:
         if self._watch.of(events.ModelRejected) or getattr(self, "_offered", False):
@@ -145,7 +147,7 @@ class Demo:
         self._offered = True
         url = f"{self._stack.addresses.trainer}/v1/pipelines/{PIPELINE}/runs"
         body = {"reason": "a model that its gates must refuse", "parameters": BAD_MODEL}
-        (await self._client.post(url, json=body)).raise_for_status()
+        await self._post(url, body)
 
     async def _settle(self) -> int:
         """Wait until every run has ended and every prediction whose label came is joined."""
@@ -171,8 +173,9 @@ class Demo:
 
     async def _joined(self) -> int:
         url = f"{self._stack.addresses.monitor}/v1/pipelines/{PIPELINE}/performance"
-        response = await self._client.get(url)
-        return sum(int(row["rows"]) for row in response.json()["days"] if row["arm"] == "champion")
+        async with self._client.get(url) as response:
+            days = (await response.json())["days"]
+        return sum(int(row["rows"]) for row in days if row["arm"] == "champion")
 
     async def _account(self, joined: int) -> tuple[dict[str, Any], list[str]]:
         found = await audit(self._stack.addresses.kafka, PIPELINE)

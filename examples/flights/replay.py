@@ -6,14 +6,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import httpx
+import aiohttp
 import msgspec
 from flights_data import EVENT_TIME, FIELDS, SOURCE, Flights
 from ledger import Answer, Ledger
 
 PIPELINE = "flight-delay"
 LATE_AFTER_MINUTES = 15
-TICK = 40 * 60 * 1_000_000
+TICK = 60 * 60 * 1_000_000
 """Microseconds of pipeline time in one step: requests inside a step share it."""
 DAY = 24 * 3600 * 1_000_000
 REPEAT_EVERY = 50
@@ -53,7 +53,7 @@ def _between(timed: Timed, at: int) -> list[Record]:
 class Replay:
     """One client of the running stack; `ledger` holds what it saw."""
 
-    def __init__(self, client: httpx.AsyncClient, *, ingest: str, serving: str) -> None:
+    def __init__(self, client: aiohttp.ClientSession, *, ingest: str, serving: str) -> None:
         self.ledger = Ledger()
         self.at = 0
         self.served = False
@@ -118,16 +118,16 @@ class Replay:
     async def _post(self, url: str, body: bytes, content_type: str) -> bytes | None:
         """The answer's body; a failure is kept in the ledger, for the demo must not have any."""
         self.ledger.requests += 1
+        headers = {"content-type": content_type, "ce-source": SOURCE}
         try:
-            response = await self._client.post(
-                url, content=body, headers={"content-type": content_type, "ce-source": SOURCE}
-            )
-        except httpx.HTTPError as error:
+            async with self._client.post(url, data=body, headers=headers) as response:
+                content = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
             self.ledger.failures.append(f"{url}: {error!r}")
             return None
-        if response.is_success:
-            return response.content
-        self.ledger.failures.append(f"{url}: {response.status_code} {response.text[:300]}")
+        if response.ok:
+            return content
+        self.ledger.failures.append(f"{url}: {response.status} {content[:300]!r}")
         return None
 
 

@@ -114,28 +114,24 @@ def _verdict(signals: list[Signal], reference_days: int, current_days: int, limi
 def _p_values(reference: Counts, current: Counts) -> dict[str, list[float]]:
     """By statistic, one p-value a current day."""
     pooled = reference.sum(axis=0)
+    others = pooled - reference
     scores = {
-        "jensen-shannon": (
-            [_jensen_shannon(day, pooled - day) for day in reference],
-            [_jensen_shannon(day, pooled) for day in current],
-        ),
-        "location": (
-            [abs(_location(day, pooled - day)) for day in reference],
-            [abs(_location(day, pooled)) for day in current],
-        ),
+        "jensen-shannon": (_jensen_shannon(reference, others), _jensen_shannon(current, pooled)),
+        "location": (abs(_location(reference, others)), abs(_location(current, pooled))),
         "missing": (
-            [abs(_missing(day) - _missing(pooled - day)) for day in reference],
-            [abs(_missing(day) - _missing(pooled)) for day in current],
+            abs(_missing(reference) - _missing(others)),
+            abs(_missing(current) - _missing(pooled)),
         ),
     }
-    return {name: [_conformal(known, score) for score in new] for name, (known, new) in scores.items()}
+    return {name: _conformal(known, new) for name, (known, new) in scores.items()}
 
 
-def _conformal(known: Sequence[float], score: float) -> float:
+def _conformal(known: Days, scores: Days) -> list[float]:
     """The share of reference scores at least as high; ties by half, so a constant column stays silent."""
-    above = sum(other > score for other in known)
-    ties = sum(other == score for other in known)
-    return (above + (ties + 1) / 2) / (len(known) + 1) if ties else (above + 1) / (len(known) + 1)
+    above = (known > scores[:, None]).sum(axis=1)
+    ties = (known == scores[:, None]).sum(axis=1)
+    values: list[float] = ((above + np.where(ties > 0, (ties + 1) / 2, 1.0)) / (len(known) + 1)).tolist()
+    return values
 
 
 def _prediction_p_values(reference: Days, current: Days) -> list[float]:
@@ -144,33 +140,46 @@ def _prediction_p_values(reference: Days, current: Days) -> list[float]:
     return [float(stats.t.sf((value - reference.mean()) / spread, size - 1)) for value in current]
 
 
-def _jensen_shannon(one: Counts, other: Counts) -> float:
-    """The divergence in nats, between 0 and log 2; 0 when either side is empty."""
-    if not one.sum() or not other.sum():
-        return 0.0
-    p, q = one / one.sum(), other / other.sum()
+def _jensen_shannon(one: Counts, other: Counts) -> Days:
+    """The divergence in nats of each day (a row), between 0 and log 2; 0 where either side is empty."""
+    p, q = _shares(one), _shares(other)
     middle = (p + q) / 2
-    return float((_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2)
+    divergence = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
+    held: Days = np.where(_both_held(one, other), divergence, 0.0)
+    return held
 
 
-def _relative_entropy(p: Days, q: Days) -> float:
-    held = p > 0
-    return float(np.sum(p[held] * np.log(p[held] / q[held])))
+def _relative_entropy(p: Days, q: Days) -> Days:
+    terms = np.divide(p, q, out=np.ones_like(q), where=p > 0)
+    entropy: Days = np.sum(p * np.log(terms), axis=-1)
+    return entropy
 
 
-def _location(one: Counts, other: Counts) -> float:
-    """How far the mid-ranks of `one` lie from the middle of `other`: P(one > other) - 1/2, ties by half.
+def _location(one: Counts, other: Counts) -> Days:
+    """How far the mid-ranks of each day lie from the middle of `other`: P(one > other) - 1/2, ties by half.
 
     Categories stand in their sorted order: as good a fixed direction as any to see a steady move along.
     """
-    one, other = one[:-1], other[:-1]
-    if not one.sum() or not other.sum():
-        return 0.0
-    q = other / other.sum()
-    below = np.cumsum(q) - q / 2
-    return float(np.sum(one / one.sum() * below)) - 0.5
+    one, other = one[..., :-1], other[..., :-1]
+    q = _shares(other)
+    below = np.cumsum(q, axis=-1) - q / 2
+    moved: Days = np.where(_both_held(one, other), np.sum(_shares(one) * below, axis=-1) - 0.5, 0.0)
+    return moved
 
 
-def _missing(counts: Counts) -> float:
-    total = counts.sum()
-    return float(counts[-1] / total) if total else 0.0
+def _missing(counts: Counts) -> Days:
+    """The share of the last bin."""
+    share: Days = _shares(counts)[..., -1]
+    return share
+
+
+def _shares(counts: Counts) -> Days:
+    """Each row over its sum; zeros where that is zero."""
+    totals = counts.sum(axis=-1, keepdims=True)
+    shares: Days = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    return shares
+
+
+def _both_held(one: Counts, other: Counts) -> NDArray[np.bool_]:
+    held: NDArray[np.bool_] = (one.sum(axis=-1) > 0) & (other.sum(axis=-1) > 0)
+    return held
