@@ -1,21 +1,27 @@
 # ruff: noqa: E501  # a script that prints tables
 """Requests per second of serving on one core: features computed from state, prediction events published.
 
-    python bench/serving.py [--seconds 5] [--trees 300 --leaves 63] [--peer]
+    python bench/serving.py [--seconds 5] [--trees 300 --leaves 63] [--no-peer]
 
-The server runs on core 0; the load and Kafka on the others. `--peer` measures a naive FastAPI + Booster in the
-same run, in an environment of its own under bench/.peers, made with uv.
+The server runs on core 0; the load and Kafka on the others. The peer, a naive FastAPI + Booster that is given
+ready features and records nothing, is measured in the same run, in an environment of its own under
+bench/.peers, made with uv. Each side is measured three times in turn; the medians count.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import platform
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -41,6 +47,8 @@ from integration.serving.serving_process import ServingProcess, free_port, publi
 
 NAME = "flight-delay"
 START = datetime(2013, 1, 1, tzinfo=UTC)
+CONNECTIONS = (1, 16, 64)
+GOAL_REQUESTS_PER_SECOND = 4_000
 CARRIERS = ["UA", "AA", "DL", "B6", "EV", "MQ", "US", "WN", "VX", "FL", "AS", "9E", "F9", "HA", "YV", "OO"]
 
 
@@ -133,74 +141,103 @@ class World:
         await publish(kafka, signer.deployment(NAME, 1, reference(self.artifact, 1)), self.artifact)
 
 
-def measure(label: str, pid: int, port: int, requests: list[bytes], seconds: float) -> None:
-    """Print the figures; the server's own CPU time per request tells more on a busy machine."""
+@dataclass
+class Measured:
+    """What one side did at one concurrency, of each round."""
+
+    rates: list[float] = field(default_factory=list)
+    p50_ms: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+    cpu_us: list[float] = field(default_factory=list)
+
+
+Sides = dict[int, Measured]
+
+
+def measure(label: str, where: tuple[int, int], requests: list[bytes], seconds: float, found: Sides) -> None:
+    """Add a round; the server's own CPU time per request tells more on a busy machine."""
+    pid, port = where
     process = psutil.Process(pid)
-    for connections in (1, 16, 64):
+    for connections in CONNECTIONS:
         before = process.cpu_times()
         figures = load.run(port, requests, connections, seconds)
         after = process.cpu_times()
+        if figures.errors:
+            raise SystemExit(f"{label}: {figures.errors} requests failed")
         spent = after.user + after.system - before.user - before.system
-        print(
-            f"{label:14} concurrency {connections:2}: {figures}   {spent / figures.answered * 1e6:5.0f} µs CPU each"
-        )
+        each = spent / figures.answered * 1e6
+        print(f"{label:14} concurrency {connections:2}: {figures}   {each:5.0f} µs CPU each", flush=True)
+        row = found.setdefault(connections, Measured())
+        row.rates.append(figures.requests_per_second)
+        row.p50_ms.append(figures.p50_ms)
+        row.p99_ms.append(figures.p99_ms)
+        row.cpu_us.append(each)
 
 
-def bench_serving(world: World, seconds: float) -> None:
+def start_and_time(serving: ServingProcess, what: str) -> None:
+    began = time.monotonic()
+    serving.start()
+    serving.wait_for(f"/v2/models/{NAME}/ready")
+    serving.wait_for("/health/ready")
+    print(f"{what}: {time.monotonic() - began:.2f} s")
+
+
+@contextmanager
+def ours(world: World) -> Iterator[ServingProcess]:
+    """Serving with its model, on a Kafka of its own."""
     with tempfile.TemporaryDirectory() as folder, Kafka(Path(folder) / "kafka", port=0) as broker:
-        kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
         signer = Signer()
         signer.trust_in(Path(folder) / "data" / "keys")
-        asyncio.run(world.publish(kafka, signer))
+        asyncio.run(world.publish(KafkaSettings(bootstrap_servers=broker.bootstrap_servers), signer))
         serving = ServingProcess(broker.bootstrap_servers, Path(folder) / "data")
-        began = time.monotonic()
-        serving.start()
-        serving.wait_for(f"/v2/models/{NAME}/ready")
-        serving.wait_for("/health/ready")
-        print(f"cold start to ready, the model fetched from Kafka: {time.monotonic() - began:.2f} s")
+        start_and_time(serving, "cold start to ready, the model fetched from Kafka")
         serving.stop()
-        began = time.monotonic()
-        serving.start()
-        serving.wait_for(f"/v2/models/{NAME}/ready")
-        serving.wait_for("/health/ready")
-        print(f"restart to ready: {time.monotonic() - began:.2f} s")
+        start_and_time(serving, "restart to ready")
         psutil.Process(serving.pid).cpu_affinity([0])
-        path = f"/v2/models/{NAME}/infer"
-        requests = [
-            load.http_post(path, body(fields, i)) for i, fields in enumerate(world.observations[-2000:])
-        ]
-        measure("everloop", serving.pid, serving.port, requests, seconds)
-        memory = psutil.Process(serving.pid).memory_full_info()
-        print(f"memory: rss {memory.rss / 1e6:.0f} MB, uss {memory.uss / 1e6:.0f} MB")
-        time.sleep(2)
-        metrics = httpx.get(serving.url + "/metrics").text
-        for line in metrics.splitlines():
-            if line.startswith(
-                (
-                    "everloop_serving_published",
-                    "everloop_serving_dropped",
-                    "everloop_serving_predictions_total",
-                )
-            ):
-                print(line)
-        serving.stop()
+        try:
+            yield serving
+        finally:
+            serving.stop()
 
 
-def bench_peer(world: World, seconds: float) -> None:
+def our_requests(world: World) -> list[bytes]:
+    path = f"/v2/models/{NAME}/infer"
+    return [load.http_post(path, body(fields, i)) for i, fields in enumerate(world.observations[-2000:])]
+
+
+def check_published(serving: ServingProcess) -> None:
+    """Every answer is an event on Kafka: a bench that loses them would measure something else."""
+    time.sleep(2)
+    metrics = httpx.get(serving.url + "/metrics").text
+    wanted = ("everloop_serving_published", "everloop_serving_dropped", "everloop_serving_predictions_total")
+    print("\n".join(line for line in metrics.splitlines() if line.startswith(wanted)))
+
+
+def peer_environment() -> Path:
     home = ROOT / "bench" / ".peers" / "naive"
     if not home.exists():
         subprocess.run(["uv", "venv", "-q", str(home)], check=True)
         packages = ["fastapi", "uvicorn[standard]", "lightgbm", "numpy", "scipy"]
-        subprocess.run(
-            ["uv", "pip", "install", "-q", "--python", str(home / "bin/python"), *packages], check=True
-        )
+        install = ["uv", "pip", "install", "-q", "--python", str(home / "bin/python"), *packages]
+        subprocess.run(install, check=True)
+    return home / "bin/python"
+
+
+def peer_version(python: Path) -> str:
+    code = "from importlib.metadata import version as v; print('FastAPI', v('fastapi'), 'LightGBM', v('lightgbm'))"
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@contextmanager
+def naive(world: World, python: Path) -> Iterator[tuple[int, int]]:
+    """The peer's pid and port."""
     port = free_port()
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as model:
         model.write(world.model_text)
         model.flush()
         script = Path(__file__).parent / "peers" / "naive_fastapi.py"
         peer = subprocess.Popen(
-            [home / "bin/python", script, model.name, str(port)], env={**os.environ, "OMP_NUM_THREADS": "1"}
+            [python, script, model.name, str(port)], env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
         try:
             psutil.Process(peer.pid).cpu_affinity([0])
@@ -210,34 +247,86 @@ def bench_peer(world: World, seconds: float) -> None:
                     break
                 except httpx.TransportError:
                     time.sleep(0.1)
-            requests = []
-            for number, row in enumerate(world.matrix[-2000:]):
-                data = [None if np.isnan(v) else v for v in row.tolist()]
-                tensor = {"name": "row", "datatype": "FP64", "shape": [1, len(data)], "data": data}
-                text = json.dumps({"id": f"r{number}", "inputs": [tensor]}).encode()
-                requests.append(load.http_post("/v2/models/flights/infer", text))
-            measure("naive FastAPI", peer.pid, port, requests, seconds)
+            yield peer.pid, port
         finally:
             peer.terminate()
             peer.wait()
 
 
+def peer_requests(world: World) -> list[bytes]:
+    requests = []
+    for number, row in enumerate(world.matrix[-2000:]):
+        data = [None if np.isnan(v) else v for v in row.tolist()]
+        tensor = {"name": "row", "datatype": "FP64", "shape": [1, len(data)], "data": data}
+        text = json.dumps({"id": f"r{number}", "inputs": [tensor]}).encode()
+        requests.append(load.http_post("/v2/models/flights/infer", text))
+    return requests
+
+
+def figure(name: str, mine: list[float], theirs: list[float] | None, version: str | None, unit: str) -> dict:
+    own = statistics.median(mine)
+    other = statistics.median(theirs) if theirs else None
+    return {
+        "name": name, "ours": round(own, 2), "peer": other and round(other, 2), "peer_version": version,
+        "unit": unit, "ratio": other and round(own / other, 2), "goal": None, "met": None,
+    }  # fmt: skip
+
+
+def figures_of(mine: Sides, theirs: Sides, version: str | None, memory_bytes: int) -> list[dict]:
+    rows = []
+    for connections, row in mine.items():
+        peer = theirs.get(connections, Measured())
+        where = f"serving, HTTP OIP JSON, 1 row, concurrency {connections}"
+        rows += [
+            figure(f"{where}: requests per second", row.rates, peer.rates, version, "requests/s"),
+            figure(f"{where}: p50", row.p50_ms, peer.p50_ms, version, "ms"),
+            figure(f"{where}: p99", row.p99_ms, peer.p99_ms, version, "ms"),
+            figure(f"{where}: CPU per request", row.cpu_us, peer.cpu_us, version, "µs"),
+        ]
+        if connections == 16:
+            rows[-4] |= {
+                "goal": GOAL_REQUESTS_PER_SECOND,
+                "met": rows[-4]["ours"] >= GOAL_REQUESTS_PER_SECOND,
+            }
+    return [*rows, figure("serving: resident memory", [memory_bytes / 1e6], None, None, "MB")]
+
+
+def run_rounds(world: World, options: argparse.Namespace) -> list[dict]:
+    python = peer_environment() if options.peer else None
+    mine: Sides = {}
+    theirs: Sides = {}
+    with ours(world) as serving, naive(world, python) if python else nullcontext((0, 0)) as (pid, port):
+        for _ in range(options.rounds):
+            measure("everloop", (serving.pid, serving.port), our_requests(world), options.seconds, mine)
+            if python:
+                measure("naive FastAPI", (pid, port), peer_requests(world), options.seconds, theirs)
+        memory = psutil.Process(serving.pid).memory_info().rss
+        check_published(serving)
+    return figures_of(mine, theirs, peer_version(python) if python else None, memory)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trees", type=int, default=300)
     parser.add_argument("--leaves", type=int, default=63)
-    parser.add_argument("--peer", action="store_true")
+    parser.add_argument("--no-peer", dest="peer", action="store_false")
     options = parser.parse_args()
     if len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, os.sched_getaffinity(0) - {0})
     world = World(options.trees, options.leaves)
-    print(
-        f"flights pipeline, {len(world.matrix[0])} features, {options.trees} trees x {options.leaves} leaves; rows rotate"
+    shape = f"{len(world.matrix[0])} features, {options.trees} trees x {options.leaves} leaves"
+    print(f"flights pipeline, {shape}; rows rotate")
+    figures = run_rounds(world, options)
+    busy = f"load {os.getloadavg()[1]:.1f}"
+    machine = (
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {busy}; {shape}"
     )
-    bench_serving(world, options.seconds)
-    if options.peer:
-        bench_peer(world, options.seconds)
+    path = ROOT / "bench/results/serving.json"
+    path.write_text(json.dumps({"machine": machine, "figures": figures}, indent=2, ensure_ascii=False) + "\n")
+    for row in figures:
+        print(f"{row['name']}: {row['ours']:,} {row['unit']} (peer {row['peer']}, ratio {row['ratio']})")
 
 
 if __name__ == "__main__":

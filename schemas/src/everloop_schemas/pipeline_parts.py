@@ -161,7 +161,7 @@ class Model(Section):
 
 
 class Search(Section):
-    """How parameters are searched; both limits hold."""
+    """How parameters are to be searched; both limits will hold. Kept, but not carried out yet."""
 
     trials: Annotated[int, Key(ge=1, le=10_000)] = 20
     seconds: Annotated[int, Key(ge=1)] = 60

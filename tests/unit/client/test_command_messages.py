@@ -58,6 +58,14 @@ def test_a_good_file_passes_without_any_service(run, good):
     assert "the pipeline orders is well formed and has 2 features" in out
 
 
+def test_a_key_that_has_no_effect_yet_says_so(run, tmp_path):
+    """Who asks for a search of parameters must not believe that one was made."""
+    (tmp_path / "search.yaml").write_text(GOOD + "training: {search: {trials: 3}}\n")
+    code, _, err = run("check", "search.yaml")
+    assert code == 0
+    assert "training.search is kept but not carried out yet" in err
+
+
 def test_every_problem_of_a_broken_file_is_named_with_its_line(run, tmp_path):
     """Mending one error at a time, each with a new run, wastes an afternoon."""
     broken = GOOD.replace("type: number, min: 0", "type: numbr").replace("team: shop", "taem: shop")

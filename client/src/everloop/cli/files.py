@@ -1,5 +1,6 @@
 """`everloop check`, `explain` and `apply`: a pipeline's file."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,8 @@ from everloop.client import Client
 from everloop.errors import EverloopError
 
 __all__ = ["add_to"]
+
+_NO_SEARCH = "training.search is kept but not carried out yet; training.model is taken as it stands"
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A pipeline's YAML file.")]
 
@@ -83,4 +86,6 @@ def _read(file: Path) -> tuple[Pipeline, Compiled]:
     compiled = compile_features(pipeline)
     if isinstance(compiled, list):
         raise EverloopError("\n".join(map(str, locate(compiled, text, str(file)))))
+    if pipeline.training.search is not None:
+        print(f"note: {file}: {_NO_SEARCH}", file=sys.stderr)
     return pipeline, compiled
