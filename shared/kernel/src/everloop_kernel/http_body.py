@@ -1,7 +1,6 @@
 """A request's body while it arrives: a bounded buffer between the connection and the handler."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Self
 
@@ -27,7 +26,7 @@ class BodyStream:
 
     def __init__(self, on_taken: Callable[[int], None], on_wanted: Callable[[], None] | None = None) -> None:
         """`on_taken` hears how many bytes leave; `on_wanted` is called once, before the first wait."""
-        self._pieces: deque[bytes] = deque()
+        self._pieces: list[bytes] = []
         self._failure: BodyError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._on_taken = on_taken
@@ -40,14 +39,15 @@ class BodyStream:
         return self
 
     async def __anext__(self) -> bytes:
-        """The next piece, when there is one."""
+        """All that has arrived, when there is something: a chunk a row would otherwise be a wait a row."""
         while not self._pieces:
             if self._failure is not None:
                 raise self._failure
             if self.complete:
                 raise StopAsyncIteration
             await self._arrival()
-        piece = self._pieces.popleft()
+        pieces, self._pieces = self._pieces, []
+        piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._on_taken(len(piece))
         return piece
 
