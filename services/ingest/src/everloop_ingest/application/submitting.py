@@ -15,6 +15,7 @@ from everloop_ingest.application import names
 from everloop_ingest.application.reading import LONGEST_SOURCE, read_data, refused
 from everloop_ingest.application.results import Results
 from everloop_ingest.domain.contract import Checked, Contract, Kind, Refused
+from everloop_ingest.domain.glance import Glance, Seen
 
 __all__ = [
     "InboundRecord",
@@ -162,21 +163,33 @@ def _checked(
     submission: Submission, rows: Sequence[bytes], now: datetime, results: Results
 ) -> list[InboundRecord]:
     """The records of a block that may be published; every row's result is noted."""
-    contract, kind, sender = submission.contract, submission.kind, submission.sender
-    read = _event if sender.structured else _plain
-    common = _common_headers(kind, sender.source, sender.headers)
+    kind, partitions = submission.kind, submission.contract.partitions
+    common = _common_headers(kind, submission.sender.source, submission.sender.headers)
+    glance, replays = _glance(submission)
+    read = _event if submission.sender.structured else _plain
     records: list[InboundRecord] = []
     for row in rows:
-        outcome, value, headers = read(submission, row, now, common)
-        if isinstance(outcome, Checked):
-            key = outcome.key
-            identity = ("ce_id", f"{kind}-{outcome.id}".encode())
-            partition = partition_of(key, contract.partitions)
-            records.append(InboundRecord(partition, key, value, [identity, *headers]))
-            results.accept(outcome.id)
-        else:
+        value, headers = row, common
+        outcome: Seen | Checked | Refused | None = None
+        if glance is not None:
+            outcome = glance.at(row, now, replays=replays)
+        if outcome is None:
+            outcome, value, headers = read(submission, row, now, common)
+        if isinstance(outcome, Refused):
             results.refuse(outcome)
+            continue
+        identity = ("ce_id", f"{kind}-{outcome.id}".encode())
+        partition = partition_of(outcome.key, partitions)
+        records.append(InboundRecord(partition, outcome.key, value, [identity, *headers]))
+        results.accept(outcome.id)
     return records
+
+
+def _glance(submission: Submission) -> tuple[Glance | None, bool]:
+    """The quick look at plain rows, if there is one; and whether they may say when they were known."""
+    contract, sender = submission.contract, submission.sender
+    replays = sender.may_replay and contract.may_replay(sender.source)
+    return (None if sender.structured else contract.glances.get(submission.kind)), replays
 
 
 def _plain(submission: Submission, row: bytes, now: datetime, common: _Headers) -> _Read:
