@@ -60,9 +60,11 @@ test-slow: $(STAMP)  ## end-to-end and chaos tests, one at a time
 test-jaeger: $(STAMP)  ## build a real Jaeger (needs Go) and read the loop's trace back from it
 	@$(BIN)/pytest -q -m jaeger $(ARGS)
 
-bench-ingest bench-feature bench-serving: bench-%: $(STAMP)
+bench-feature bench-serving: bench-%: $(STAMP)
 	@$(BIN)/python bench/$*.py $(ARGS)
-bench-ingest:  ## records a second through ingest on one core
+bench-ingest: $(STAMP)  ## records a second through ingest on one core: the worker, then the HTTP edge
+	@$(BIN)/python bench/ingest.py $(ARGS)
+	@$(BIN)/python bench/ingest_edge.py
 bench-feature:  ## records a second through feature on one core
 bench-serving:  ## requests a second of serving, at concurrency 1, 16 and 64
 

@@ -6,7 +6,7 @@ Observations (1% duplicates) are published to the inbound topic first; then the 
 Kafka on the others) checks, deduplicates and writes them to the log. The rate is taken from the broker's
 record times of the log: from the first transaction to the last, start-up not counted. The peer does nothing
 but `json.loads`, `json.dumps` and aiokafka's send, without transactions, checks or deduplication, in the same
-run on the same core. A second figure sends arrays of 500 rows over HTTP, counted when acknowledged.
+run on the same core. `bench/ingest_edge.py` measures the HTTP edge.
 """
 
 import argparse
@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -198,26 +197,6 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def over_http(port: int, rows: int) -> float:
-    """Rows per second in arrays of 500, one request after the other, each acknowledged by the broker."""
-    chance = random.Random(2)
-    bodies = []
-    for first in range(0, rows, 500):
-        part = [record(chance, 10_000_000 + number) for number in range(first, first + 500)]
-        bodies.append(json.dumps([{**row, "known_at": row["scheduled_departure"]} for row in part]).encode())
-    started = time.perf_counter()
-    for body in bodies:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/v1/pipelines/{NAME}/observations",
-            body,
-            {"content-type": "application/json", "ce-source": "bench"},
-        )
-        with urllib.request.urlopen(request) as answer:
-            assert answer.status == 202
-            assert json.load(answer)["refused"] == 0
-    return rows / (time.perf_counter() - started)
-
-
 async def measure(rows: int) -> dict:
     with tempfile.TemporaryDirectory() as folder, Kafka(Path(folder) / "kafka", port=0) as broker:
         cores = os.sched_getaffinity(0) - {0} or {0}
@@ -237,7 +216,6 @@ async def measure(rows: int) -> dict:
             times = await worked_off(kafka, LOG, rows)
             watched = psutil.Process(service.pid)
             used, memory = watched.cpu_times(), watched.memory_info().rss
-            http = await asyncio.to_thread(over_http, port, 20_000)
         finally:
             service.terminate()
             service.wait(30)
@@ -255,7 +233,6 @@ async def measure(rows: int) -> dict:
             "peer": rate(peer_times),
             "cpu": rows / (used.user + used.system),
             "memory": memory / 1e6,
-            "http": http,
         }
 
 
@@ -286,7 +263,6 @@ def main() -> None:
             "met": found["ours"] >= GOAL_RECORDS_PER_SECOND,
         },
         alone("ingest: records per CPU second, start-up included", found["cpu"], "records/CPU s"),
-        alone("ingest: rows per second over HTTP, arrays of 500, one connection", found["http"], "rows/s"),
         alone("ingest: resident memory", found["memory"], "MB"),
     ]
     python, busy = platform.python_version(), os.getloadavg()[1]

@@ -56,7 +56,7 @@ class _Client(asyncio.Protocol):
         length = int(lower[at + 15 :].split(b"\r\n", 1)[0])
         if len(self.buffer) < head + 4 + length:
             return
-        if not self.buffer.startswith(b"HTTP/1.1 200"):
+        if not self.buffer.startswith(b"HTTP/1.1 20"):
             self.errors += 1
         self.buffer = b""
         self.answered += 1

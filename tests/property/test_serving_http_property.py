@@ -5,15 +5,15 @@ import asyncio
 from contextlib import suppress
 
 from everloop_kernel.auth import Tokens
+from everloop_kernel.http_limits import Limits
+from everloop_kernel.http_message import Request, Response
+from everloop_kernel.http_server import HttpServer
 from everloop_kernel.settings import HttpSettings
 from everloop_serving.application.models import Models
 from everloop_serving.application.predict import Predictions
 from everloop_serving.application.prediction_events import EventWriter
 from everloop_serving.entrypoints.access import Access
-from everloop_serving.entrypoints.http_connection import Limits
-from everloop_serving.entrypoints.http_message import Request, Response
 from everloop_serving.entrypoints.http_routes import Routes
-from everloop_serving.entrypoints.http_server import HttpServer
 from everloop_serving.entrypoints.infer_http import Inference
 from everloop_serving.metrics import HotMetrics
 from hypothesis import HealthCheck, given, settings

@@ -81,10 +81,12 @@ class Ingest:
     environment: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    settings: KafkaSettings | None = None
+    """How a test reaches the broker, where that takes more than its address."""
 
     @property
     def kafka(self) -> KafkaSettings:
-        return KafkaSettings(bootstrap_servers=self.bootstrap)
+        return self.settings or KafkaSettings(bootstrap_servers=self.bootstrap)
 
     @property
     def url(self) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from everloop_kernel.auth import Tokens, create_token
+from everloop_kernel.http_message import Request, Response
 from everloop_kernel.stream_writer import Output
 from everloop_schemas import cloudevents
 from everloop_schemas.events import PredictionMade
@@ -18,8 +19,7 @@ from everloop_serving.application.predict import Predictions
 from everloop_serving.application.prediction_events import EventWriter
 from everloop_serving.domain.artifact import read_artifact
 from everloop_serving.entrypoints.access import Access
-from everloop_serving.entrypoints.http_message import Request, Response
-from everloop_serving.entrypoints.http_routes import Routes
+from everloop_serving.entrypoints.http_routes import Routes, error_response
 from everloop_serving.entrypoints.infer_http import Inference
 from everloop_serving.metrics import HotMetrics
 from integration.serving.deployed_model import RECORD, artifact, expected_output, infer_body, reference
@@ -279,3 +279,10 @@ def test_a_page_of_another_origin_may_not_ask_a_local_server(api: Api) -> None:
     """Without tokens any web page in the operator's browser could."""
     assert api.post(INFER, infer_body([RECORD]), origin="https://evil.example").status == 403
     assert api.post(INFER, infer_body([RECORD]), origin="http://localhost:3000").status == 200
+
+
+def test_the_servers_own_refusals_speak_the_protocol() -> None:
+    """A client of the Open Inference Protocol reads `error`, also where the request is no HTTP."""
+    answer = error_response(400, "this is not HTTP/1.1", (b"retry-after", b"1"))
+    assert (answer.status, answer.body) == (400, b'{"error":"this is not HTTP/1.1"}')
+    assert answer.headers == [(b"retry-after", b"1")]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from everloop.embedded.children import Child, Program, remove_leftover, wait_until_ready
 from everloop.embedded.jars import Progress, cache_folder, ensure_jars, locked_cache
@@ -37,7 +37,6 @@ _SETTINGS: Mapping[str, str] = {
     "node.id": "1",
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "auto.create.topics.enable": "false",
     # after kill -9 the controller holds the old session for this long: 9 s by default
     "broker.session.timeout.ms": "3000",
@@ -129,6 +128,7 @@ class Kafka:
         throughput: leave the JVM's optimising compiler on: more memory, more records a second.
         log: where its output goes; a file in data_dir by default.
         settings: server.properties entries that win over ours.
+        protocol: what clients speak; anything but PLAINTEXT needs `settings` that say who they are.
     """
 
     data_dir: Path
@@ -137,6 +137,7 @@ class Kafka:
     heap_megabytes: int = 256
     throughput: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     runtime: KafkaRuntime | None = None
     record_to: Path | None = None
     log: Path | None = None
@@ -198,8 +199,10 @@ class Kafka:
     def _write_properties(self) -> Path:
         controller = free_port()
         listeners = {
-            "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
+            "listeners": f"{self.protocol}://{self.bootstrap_servers},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"{self.protocol}://{self.bootstrap_servers}",
+            "listener.security.protocol.map": f"{self.protocol}:{self.protocol},CONTROLLER:PLAINTEXT",
+            "security.inter.broker.protocol": self.protocol,
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "log.dirs": str(self.data_dir / "log"),
         }

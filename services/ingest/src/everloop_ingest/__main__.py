@@ -2,6 +2,10 @@
 
 import gc
 
+from everloop_kernel.auth import Tokens, check_bind
+from everloop_kernel.health import Health
+from everloop_kernel.http_routes import Router
+from everloop_kernel.http_server import HttpServer, Limits
 from everloop_kernel.service import Component, main, serve
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
 
@@ -9,7 +13,8 @@ from everloop_ingest.adapters.inbound import InboundPublisher
 from everloop_ingest.adapters.pipelines import Pipelines
 from everloop_ingest.application import names
 from everloop_ingest.entrypoints.body import Budget
-from everloop_ingest.entrypoints.http import Edge, routes
+from everloop_ingest.entrypoints.http import Edge
+from everloop_ingest.entrypoints.idempotency import Remembered
 from everloop_ingest.entrypoints.worker import worker
 from everloop_ingest.settings import IngestSettings
 
@@ -22,18 +27,32 @@ async def run() -> int:
     gc.set_threshold(*_GC_THRESHOLDS)
     settings, platform, kafka = IngestSettings(), PlatformSettings(), KafkaSettings()
     pipelines = Pipelines(kafka)
-    publisher = InboundPublisher(kafka, platform)
-    processor = worker(kafka, platform, pipelines.wait_for, pipelines.get)
-    pipelines.on_new(lambda pipeline: processor.reopen(f"{names.INBOUND}.{pipeline}"))
+    publisher = InboundPublisher(kafka, platform, most_bytes=settings.max_waiting_bytes)
+    components: list[Component] = [pipelines.table, publisher]
+    if settings.worker:
+        processor = worker(kafka, platform, pipelines.wait_for, pipelines.get)
+        pipelines.on_new(lambda pipeline: processor.reopen(f"{names.INBOUND}.{pipeline}"))
+        components.append(processor)
     edge = Edge(
         get=pipelines.get,
         knows_all=pipelines.table.caught_up.is_set,
         publish=publisher.publish,
         max_body_bytes=settings.max_body_bytes,
         budget=Budget(settings.max_bodies_bytes),
+        remembered=Remembered(settings.idempotency_bytes, settings.idempotency_seconds),
     )
-    components: list[Component] = [pipelines.table, publisher, processor]
-    return await serve("ingest", components, platform=platform, http=settings, routes=routes(edge))
+    front = _server(settings, platform, edge, components)
+    return await serve("ingest", components, platform=platform, http=None, front=front)
+
+
+def _server(
+    settings: IngestSettings, platform: PlatformSettings, edge: Edge, components: list[Component]
+) -> HttpServer:
+    tokens = Tokens(platform.tokens_file)
+    check_bind(settings.http_host, tokens, settings.variable("http_host"))
+    routes = Router(edge.routes(), tokens, Health(components))
+    limits = Limits(connections=settings.max_connections)
+    return HttpServer(settings, routes, limits, streamed=routes.streamed)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import uuid
 
 from everloop_kernel.auth import Tokens, check_bind
+from everloop_kernel.http_server import HttpServer, Limits
 from everloop_kernel.service import Component, main, serve
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
 from everloop_kernel.table import Table
@@ -29,9 +30,7 @@ from everloop_serving.application.rollout import Rollout
 from everloop_serving.application.swap import Swap
 from everloop_serving.entrypoints.access import Access
 from everloop_serving.entrypoints.grpc_server import GrpcServer, InferenceService
-from everloop_serving.entrypoints.http_connection import Limits
-from everloop_serving.entrypoints.http_routes import Reporting, Routes
-from everloop_serving.entrypoints.http_server import HttpServer
+from everloop_serving.entrypoints.http_routes import Reporting, Routes, error_response
 from everloop_serving.entrypoints.infer_http import Inference
 from everloop_serving.metrics import HotMetrics
 from everloop_serving.settings import ServingSettings
@@ -124,7 +123,7 @@ class Wiring:
             request_seconds=self._settings.request_seconds,
             connections=self._settings.max_connections,
         )
-        return HttpServer(self._settings, routes, limits)
+        return HttpServer(self._settings, routes, limits, refusal=error_response)
 
     def _grpc(self, predictions: Predictions, access: Access, port: int) -> GrpcServer:
         service = InferenceService(self._models, predictions, access, self._metrics, self._is_ready)

@@ -37,9 +37,12 @@ __all__ = [
     "Caller",
     "Role",
     "Tokens",
+    "allow",
     "check_bind",
     "create_token",
+    "identify",
     "is_loopback",
+    "is_open",
     "require",
 ]
 
@@ -216,7 +219,7 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Authenticate one request."""
-        if scope["type"] == "http" and not _is_open(scope["path"]):
+        if scope["type"] == "http" and not is_open(scope["path"]):
             try:
                 scope["everloop.caller"] = self._caller(Request(scope))
             except Problem as refused:
@@ -225,15 +228,17 @@ class Authentication:
         await self._app(scope, receive, send)
 
     def _caller(self, request: Request) -> Caller:
-        caller = self._tokens.authenticate(request.headers.get("authorization"))
-        if caller is None:
-            raise _unauthenticated()
-        origin = request.headers.get("origin")
-        if not self._tokens.required and origin is not None and not _is_local(origin):
-            raise Problem(
-                403, "Foreign origin", f"A page of {origin} may not call this service without a token."
-            )
-        return caller
+        return identify(self._tokens, request.headers.get("authorization"), request.headers.get("origin"))
+
+
+def identify(tokens: Tokens, authorization: str | None, origin: str | None) -> Caller:
+    """The caller of a request with these two headers; raises `Problem` 401 or 403."""
+    caller = tokens.authenticate(authorization)
+    if caller is None:
+        raise _unauthenticated()
+    if not tokens.required and origin is not None and not _is_local(origin):
+        raise Problem(403, "Foreign origin", f"A page of {origin} may not call this service without a token.")
+    return caller
 
 
 def _is_local(origin: str) -> bool:
@@ -243,7 +248,8 @@ def _is_local(origin: str) -> bool:
         return False
 
 
-def _is_open(path: str) -> bool:
+def is_open(path: str) -> bool:
+    """Whether a path needs no token: health and metrics."""
     return path in _OPEN_PATHS or path.startswith(_OPEN_PREFIXES)
 
 
@@ -264,9 +270,13 @@ def require(request: Request, role: Role, pipeline: str | None = None) -> Caller
     caller: Caller | None = request.scope.get("everloop.caller")
     if caller is None:
         raise _unauthenticated()
+    return allow(caller, role, pipeline or request.path_params.get("pipeline"))
+
+
+def allow(caller: Caller, role: Role, pipeline: str | None) -> Caller:
+    """The caller, if it has `role` for `pipeline` (None: not about one); raises `Problem` 403."""
     if not caller.has(role):
         raise Problem(403, "Not allowed", f"{caller.name} lacks the role {role}.")
-    wanted = pipeline or request.path_params.get("pipeline")
-    if wanted is not None and not caller.sees(wanted):
-        raise Problem(403, "Not allowed", f"{caller.name}'s token does not cover the pipeline {wanted}.")
+    if pipeline is not None and not caller.sees(pipeline):
+        raise Problem(403, "Not allowed", f"{caller.name}'s token does not cover the pipeline {pipeline}.")
     return caller

@@ -37,10 +37,15 @@ class Health:
 
     async def ready(self, _request: Request) -> Response:
         """200 when all components are ready, else 503; both list them."""
+        status, body = self.report()
+        return json_response(body, status)
+
+    def report(self) -> tuple[int, dict[str, object]]:
+        """HTTP's status, and each component's readiness with its reason."""
         reports = [_report(component) for component in self._components]
         ready = not self.draining and all(report["ready"] for report in reports)
         status = "draining" if self.draining else "ready" if ready else "not-ready"
-        return json_response({"status": status, "components": reports}, 200 if ready else 503)
+        return 200 if ready else 503, {"status": status, "components": reports}
 
 
 def _report(component: Reporting) -> dict[str, object]:

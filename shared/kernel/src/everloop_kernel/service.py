@@ -78,11 +78,15 @@ async def serve(
     platform: PlatformSettings,
     http: HttpSettings | None,
     routes: Sequence[BaseRoute] = (),
+    front: Component | None = None,
 ) -> int:
-    """Run the components and the HTTP server until a signal or a failure; returns the exit code."""
+    """Run the components and the HTTP server until a signal or a failure; returns the exit code.
+
+    `front` is a server of the service's own in place of `http`: it too ends before the components.
+    """
     logs.configure(name, platform)
     telemetry.configure(name, platform)
-    process = _Process(name, components, _server(platform, http, routes, components))
+    process = _Process(name, components, front or _server(platform, http, routes, components))
     try:
         return await process.run()
     finally:
@@ -149,10 +153,10 @@ def _server(
 class _Process:
     """One run of a service: its tasks, and the order in which they end."""
 
-    def __init__(self, name: str, components: Sequence[Component], http: _HttpComponent | None) -> None:
+    def __init__(self, name: str, components: Sequence[Component], front: Component | None) -> None:
         self._name = name
         self._components = components
-        self._http = http
+        self._front = [] if front is None else [front]
         self._stop = asyncio.Event()
         self._failed = False
 
@@ -162,13 +166,13 @@ class _Process:
         HTTP ends first: the requests it still answers need the components.
         """
         self._handle_signals()
-        http = self._start([self._http] if self._http else [])
+        front = self._start(self._front)
         tasks = self._start(self._components)
         _log.info("started %s", self._name)
         await self._stop.wait()
         _log.info("stopping %s", self._name)
-        for component, group in (([self._http] if self._http else [], http), (self._components, tasks)):
-            for part in component:
+        for parts, group in ((self._front, front), (self._components, tasks)):
+            for part in parts:
                 part.stop()
             await self._drain(group)
         _log.info("stopped %s", self._name)

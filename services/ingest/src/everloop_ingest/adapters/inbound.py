@@ -3,32 +3,38 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 from everloop_kernel.errors import EverloopError
 from everloop_kernel.kafka import close_quietly, plain_producer, retrying
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
 
-from everloop_ingest.application.submitting import InboundRecord, Unavailable
+from everloop_ingest.adapters.lane import Lane
+from everloop_ingest.application.submitting import InboundRecord, Overloaded, Unavailable
 
 __all__ = ["InboundPublisher"]
 
-_ACK_SECONDS: Final = 10.0
-_FEW_RECORDS: Final = 16
-"""Up to so many, records share the producer's own batches with those of other requests."""
+_RECORD_OVERHEAD_BYTES: Final = 200
+"""Key, headers and framing of a record, roughly."""
 
 
 class InboundPublisher:
-    """One idempotent producer for the HTTP edge; a component for `serve`."""
+    """One idempotent producer for the HTTP edge; a component for `serve`.
+
+    Records of all requests share batches: while a batch of a partition is at the broker, the next one fills.
+    """
 
     name = "inbound publisher"
 
-    def __init__(self, kafka: KafkaSettings, platform: PlatformSettings) -> None:
+    def __init__(self, kafka: KafkaSettings, platform: PlatformSettings, *, most_bytes: int) -> None:
+        """`most_bytes` of records may wait for the broker; beyond, `publish` raises Overloaded."""
         self._kafka = kafka
         self._platform = platform
+        self._most_bytes = most_bytes
+        self._waiting_bytes = 0
         self._producer: AIOKafkaProducer | None = None
+        self._lanes: dict[tuple[str, int], Lane] = {}
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -66,45 +72,55 @@ class InboundPublisher:
         return producer
 
     async def publish(self, topic: str, records: Sequence[InboundRecord]) -> None:
-        """Return once every record is acknowledged; raises `Unavailable`."""
+        """Return once every record is acknowledged; raises `Unavailable`, and `Overloaded` at once."""
         producer = self._producer
         if producer is None:
             raise Unavailable("Kafka cannot be reached yet")
+        size = sum(len(record.value) for record in records) + _RECORD_OVERHEAD_BYTES * len(records)
+        if self._waiting_bytes + size > self._most_bytes:
+            raise Overloaded("the broker does not keep up")
+        self._waiting_bytes += size
+        acks = self._put(producer, topic, records)
+        for ack in acks:
+            ack.add_done_callback(_seen)
         try:
-            async with asyncio.timeout(_ACK_SECONDS):
-                await asyncio.gather(*await _sent(producer, topic, records))
-        except TimeoutError as error:
-            raise Unavailable(
-                f"Kafka has not acknowledged the records within {_ACK_SECONDS:.0f} s"
-            ) from error
-        except KafkaError as error:
-            raise Unavailable(f"Kafka has refused the records: {error}") from error
+            for ack in acks:
+                await asyncio.shield(ack)  # others wait for it too
+        finally:
+            self._release_after(acks, size)
 
-
-async def _sent(producer: AIOKafkaProducer, topic: str, records: Sequence[InboundRecord]) -> list[Any]:
-    """Futures of the acknowledgements."""
-    if len(records) <= _FEW_RECORDS:
+    def _put(
+        self, producer: AIOKafkaProducer, topic: str, records: Sequence[InboundRecord]
+    ) -> "list[asyncio.Future[None]]":
+        """Give each partition's lane its records; the acknowledgements to wait for."""
+        if len(records) == 1:
+            return self._lane(producer, topic, records[0].partition).put(records)
+        by_partition: defaultdict[int, list[InboundRecord]] = defaultdict(list)
+        for record in records:
+            by_partition[record.partition].append(record)
         return [
-            await producer.send(topic, value, key, partition=partition, headers=headers)
-            for partition, key, value, headers in records
+            ack
+            for partition, part in by_partition.items()
+            for ack in self._lane(producer, topic, partition).put(part)
         ]
-    by_partition: defaultdict[int, list[InboundRecord]] = defaultdict(list)
-    for record in records:
-        by_partition[record.partition].append(record)
-    sending = [_sent_batches(producer, topic, number, part) for number, part in by_partition.items()]
-    return [future for futures in await asyncio.gather(*sending) for future in futures]
+
+    def _lane(self, producer: AIOKafkaProducer, topic: str, partition: int) -> Lane:
+        name = (topic, partition)
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = Lane(producer, topic, partition, lambda: self._lanes.pop(name, None))
+        return lane
+
+    def _release_after(self, acks: "Sequence[asyncio.Future[None]]", size: int) -> None:
+        """Give the bytes back when the last acknowledgement has come, also if its caller is gone."""
+        open_acks = [ack for ack in acks if not ack.done()]
+        if not open_acks:
+            self._waiting_bytes -= size
+            return
+        open_acks[-1].add_done_callback(lambda _: self._release_after(open_acks, size))
 
 
-async def _sent_batches(
-    producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[InboundRecord]
-) -> list[Any]:
-    """Whole batches: 2 µs a record instead of 23."""
-    futures = []
-    batch = producer.create_batch()
-    for _, key, value, headers in records:
-        if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-            futures.append(await producer.send_batch(batch, topic, partition=partition))
-            batch = producer.create_batch()
-            batch.append(timestamp=None, key=key, value=value, headers=headers)
-    futures.append(await producer.send_batch(batch, topic, partition=partition))
-    return futures
+def _seen(ack: "asyncio.Future[None]") -> None:
+    """A failure that nobody waits for any more is no stray one."""
+    if not ack.cancelled():
+        ack.exception()

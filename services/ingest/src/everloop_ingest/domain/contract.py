@@ -16,6 +16,7 @@ from everloop_schemas.partition import key_bytes
 from everloop_schemas.pipeline import FieldSpec, Pipeline
 from msgspec import UNSET, Meta, UnsetType
 
+from everloop_ingest.domain.glance import glances
 from everloop_ingest.domain.violations import Expected, explain, text_of
 
 __all__ = ["CODES", "Checked", "Contract", "Kind", "Refused"]
@@ -78,6 +79,7 @@ class Contract:
         self.notify_every = pipeline.observation.notify_every
         self._replay_sources = frozenset(pipeline.observation.replay_sources)
         self._skew = pipeline.observation.max_future_skew
+        self.glances = glances(pipeline)
         observed, labelled = pipeline.observation, pipeline.label
         keys = {name: observed.fields[name] for name in pipeline.partition_by}
         self._kinds: dict[Kind, _KindContract] = {
@@ -94,6 +96,10 @@ class Contract:
             return known or Refused([_unknown_type(type_name)], None, _id_of(data))
         is_label = self._label_names <= data.keys() and self._observed_time not in data
         return "label" if is_label else "observation"
+
+    def may_replay(self, source: str) -> bool:
+        """Whether records of this source may say when they were known, if their sender may."""
+        return source in self._replay_sources
 
     def check(
         self,

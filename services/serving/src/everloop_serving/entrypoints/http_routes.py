@@ -7,20 +7,27 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 from everloop_kernel.errors import one_line
+from everloop_kernel.http_message import Request, Response, json_response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from everloop_serving.application.models import ModelNotReady, Models, UnknownModel
 from everloop_serving.domain.tensors import InvalidInput
 from everloop_serving.entrypoints.access import Access, Refused
-from everloop_serving.entrypoints.http_message import Request, Response, error_response, json_response
 from everloop_serving.entrypoints.infer_http import Inference
 from everloop_serving.entrypoints.model_metadata import model_metadata, server_metadata
 from everloop_serving.metrics import HotMetrics
 
-__all__ = ["Reporting", "Routes"]
+__all__ = ["Reporting", "Routes", "error_response"]
 
 _MOST_PARTS = 8
 _log = logging.getLogger(__name__)
+
+
+def error_response(status: int, message: str, *headers: tuple[bytes, bytes]) -> Response:
+    """An error as the Open Inference Protocol writes it."""
+    answer = json_response({"error": message}, status)
+    answer.headers += headers
+    return answer
 
 
 class Reporting(Protocol):

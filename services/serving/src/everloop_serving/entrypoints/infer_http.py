@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
+from everloop_kernel.http_message import Request, Response, json_response
 from everloop_schemas.rejected import Rejected
 from everloop_schemas.strict_json import strict_json
 
@@ -12,7 +13,6 @@ from everloop_serving.application.models import Choice, Models
 from everloop_serving.application.predict import SLICE_ROWS, Answer, Predictions
 from everloop_serving.domain.inputs import Row
 from everloop_serving.domain.tensors import InvalidInput
-from everloop_serving.entrypoints.http_message import Request, Response, json_response
 from everloop_serving.entrypoints.oip_json import BINARY_HEADER, body_of, read_request
 
 __all__ = ["Inference"]

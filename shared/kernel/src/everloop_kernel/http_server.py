@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 
+from everloop_kernel.http_connection import Connection
+from everloop_kernel.http_limits import Limits
+from everloop_kernel.http_message import Handler, Refusal, Request, problem_response
 from everloop_kernel.listen import bind
 from everloop_kernel.settings import HttpSettings
 
-from everloop_serving.entrypoints.http_connection import Connection, Limits
-from everloop_serving.entrypoints.http_message import Handler
-
-__all__ = ["HttpServer"]
+__all__ = ["HttpServer", "Limits"]
 
 _SWEEP_SECONDS = 1.0
 _DRAIN_SECONDS = 20.0
@@ -20,13 +21,31 @@ _log = logging.getLogger(__name__)
 
 
 class HttpServer:
-    """Serves `handler` until it is stopped; then lets answers under way out."""
+    """Serves `handler` until it is stopped; then lets answers under way out.
+
+    Args:
+        http: where to listen.
+        handler: answers requests.
+        limits: what a connection may ask for.
+        refusal: writes the errors of the server itself, such as 400 for what is no HTTP.
+        streamed: says of a request's head whether it is handed over at once, to read its body as it arrives.
+    """
 
     name = "http"
 
-    def __init__(self, http: HttpSettings, handler: Handler, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        http: HttpSettings,
+        handler: Handler,
+        limits: Limits | None = None,
+        *,
+        refusal: Refusal = problem_response,
+        streamed: Callable[[Request], bool] | None = None,
+    ) -> None:
         self.handler = handler
         self.limits = limits or Limits()
+        self.refusal = refusal
+        self.streamed = streamed
         self.now = time.monotonic()
         self.date_header = b""
         self.draining = False

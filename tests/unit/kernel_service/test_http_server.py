@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from everloop_kernel.http_limits import Limits
+from everloop_kernel.http_message import Request, json_response
+from everloop_kernel.http_server import HttpServer
 from everloop_kernel.settings import HttpSettings
-from everloop_serving.entrypoints.http_connection import Limits
-from everloop_serving.entrypoints.http_message import Request, json_response
-from everloop_serving.entrypoints.http_server import HttpServer
 
 HOST = b"host: a\r\n"
 GET = b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -133,7 +133,7 @@ async def test_what_is_wrong_or_too_large_is_refused_and_closed(request_bytes: b
         found = await exchange(server, request_bytes)
     assert statuses(found) == [status]
     assert b"connection: close" in found
-    assert b'{"error":"' in found
+    assert b"content-type: application/problem+json" in found
 
 
 async def test_a_request_that_trickles_is_ended() -> None:
