@@ -1,31 +1,51 @@
 """What generated code calls at run time: total functions, with null where there is no finite answer."""
 
 import math
+import struct
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
+from hashlib import blake2b
 from importlib import resources
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
 __all__ = [
+    "DISTANCES",
+    "DURATIONS",
     "EPOCH",
+    "bucket",
     "day_of_year",
+    "earth_radius",
     "exponential",
-    "extreme",
+    "hash_bucket",
+    "haversine",
     "integer",
-    "last",
     "local",
-    "mean",
     "microseconds",
+    "microseconds_of",
+    "named_edges",
     "number",
     "power",
+    "replaced",
+    "stable_hash",
     "timestamp",
-    "total",
+    "turn",
     "zone",
 ]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+DISTANCES = {"km": 6_371.0088, "m": 6_371_008.8, "mi": 3_958.7613, "nmi": 3_440.0695}
+"""The earth's mean radius (IUGG) in each unit of distance."""
+
+DURATIONS = {"s": 1e6, "min": 6e7, "h": 3.6e9, "d": 8.64e10}
+"""Microseconds in each unit of time."""
+
+LONGEST_TEXT = 10_000
+"""Characters that `replace` may make: nested, it could fill the memory."""
 
 
 def microseconds(moment: datetime) -> int:
@@ -112,30 +132,66 @@ def day_of_year(moment: datetime) -> int:
     return moment.toordinal() - date(moment.year, 1, 1).toordinal() + 1
 
 
-def total(sums: Sequence[float]) -> float | None:
-    """The correctly rounded sum, whatever the order; null when it is not finite."""
-    try:
-        result = math.fsum(sums)
-    except (OverflowError, ValueError):
+def turn(period: float) -> float:
+    """What a number is multiplied by so that `period` becomes a full turn."""
+    return math.tau / period
+
+
+def microseconds_of(unit: str) -> float:
+    """Microseconds in one unit of time."""
+    return DURATIONS[unit]
+
+
+def earth_radius(unit: str) -> float:
+    """The earth's mean radius."""
+    return DISTANCES[unit]
+
+
+def haversine(
+    latitude: float, longitude: float, to_latitude: float, to_longitude: float, radius: float
+) -> float | None:
+    """The great-circle distance of two points in degrees; null beyond the poles or more than a turn away."""
+    if max(abs(latitude), abs(to_latitude)) > 90.0 or max(abs(longitude), abs(to_longitude)) > 360.0:  # noqa: PLR2004  # degrees
         return None
-    return result if math.isfinite(result) else None
+    one, other = math.radians(latitude), math.radians(to_latitude)
+    north = math.sin((other - one) / 2.0)
+    east = math.sin(math.radians(to_longitude - longitude) / 2.0)
+    chord = north * north + math.cos(one) * math.cos(other) * east * east
+    return 2.0 * radius * math.asin(math.sqrt(min(1.0, chord)))
 
 
-def mean(sums: Sequence[float], count: int) -> float | None:
-    """Total over count; null without values."""
-    whole = total(sums) if count else None
-    return None if whole is None else whole / count
+def stable_hash(value: float | str) -> int:
+    """64 bits that depend on the value alone: not on the host, the process or Python's version."""
+    if isinstance(value, str):
+        data = b"t" + value.encode("utf-8", "surrogatepass")
+    elif isinstance(value, bool):
+        data = b"b1" if value else b"b0"
+    else:
+        data = b"n" + struct.pack("<d", value + 0.0)
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 
-def extreme(value: float) -> float | None:
-    """The largest or smallest of the panes; infinity stands for `no value` there."""
-    return value if math.isfinite(value) else None
+def hash_bucket(value: float | str, buckets: int) -> str:
+    """One of `buckets` categories, by the value's hash."""
+    return str(stable_hash(value) % buckets)
 
 
-def last(times: Sequence[int | None], values: Sequence[Any], until_us: int, window_us: int) -> Any:
-    """The newest value not later than `until_us` and within the window; null if there is none."""
-    for index in range(len(times) - 1, -1, -1):
-        moment = times[index]
-        if moment is not None and moment <= until_us:
-            return values[index] if moment > until_us - window_us else None
-    return None
+def named_edges(edges: Sequence[float]) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Edges, and the names of the intervals between them: `<0`, `0..10`, `>=10`."""
+    said = [f"{edge:.0f}" if edge.is_integer() and abs(edge) < 1e15 else repr(edge) for edge in edges]  # noqa: PLR2004  # digits
+    between = (f"{low}..{high}" for low, high in pairwise(said))
+    return tuple(edges), (f"<{said[0]}", *between, f">={said[-1]}")
+
+
+def bucket(value: float, named: tuple[Sequence[float], Sequence[str]]) -> str:
+    """The name of the interval that holds the value; an interval holds its lower edge."""
+    return named[1][bisect_right(named[0], value)]
+
+
+def replaced(value: str, change: tuple[str, str]) -> str | None:
+    """All of one text in a value replaced by another; null when that becomes too long."""
+    old, new = change
+    longer = len(new) - len(old)
+    if longer > 0 and len(value) + value.count(old) * longer > LONGEST_TEXT:
+        return None
+    return value.replace(old, new)

@@ -129,14 +129,13 @@ class Overlay:
         self._next_sweep_us = self._sweep_after(self.event_clock_us)
 
     def _drop_idle(self, layout: GroupLayout) -> None:
-        window = layout.windows[-1]
-        oldest = (self.event_clock_us - layout.retention_us) // window.pane_us
+        oldest_us = self.event_clock_us - layout.retention_us
         table = self.tables[layout.index]
         for groups in (self._base.tables[layout.index], table):
             for key, group in groups.items():
                 if (
                     group is not None
-                    and group[window.first][-1] < oldest
+                    and layout.is_idle(group, oldest_us)
                     and self.find(layout.index, key) is group
                 ):
                     table[key] = None
