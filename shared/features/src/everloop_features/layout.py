@@ -1,5 +1,4 @@
-"""Where aggregates keep their state: one group per key, in it a block of lists per window or run of
-records."""
+"""Where aggregates keep their state: a group per key, in it a block of lists per window or run of records."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

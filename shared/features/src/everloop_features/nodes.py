@@ -48,8 +48,7 @@ class FieldRef:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What an aggregate looks back on: a window of event time, or the newest `records` where `where`
-    holds."""
+    """What an aggregate looks back on: a window of event time, or the newest `records` of a condition."""
 
     window_us: int = 0
     records: int = 0

@@ -44,10 +44,8 @@ def spread(sums: Sequence[float], counts: Sequence[int], squares: Sequence[float
     middle = mean(sums, count) if count > 1 else None
     if middle is None:
         return None
-    between = [
-        number * (part / number - middle) ** 2 for part, number in zip(sums, counts, strict=True) if number
-    ]
-    return _root(total([*squares, *between]), count)
+    off = [(part / number - middle, number) for part, number in zip(sums, counts, strict=True) if number]
+    return _root(total([*squares, *(number * distance * distance for distance, number in off)]), count)
 
 
 def spread_of(values: Sequence[float]) -> float | None:
@@ -55,7 +53,8 @@ def spread_of(values: Sequence[float]) -> float | None:
     middle = mean(values, len(values)) if len(values) > 1 else None
     if middle is None:
         return None
-    return _root(total([(value - middle) ** 2 for value in values]), len(values))
+    off = [value - middle for value in values]
+    return _root(total([distance * distance for distance in off]), len(values))
 
 
 def _root(squares: float | None, count: int) -> float | None:
