@@ -5,7 +5,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from importlib import resources
 from itertools import pairwise
@@ -17,6 +17,7 @@ __all__ = [
     "DURATIONS",
     "EPOCH",
     "bucket",
+    "civil",
     "day_of_year",
     "earth_radius",
     "exponential",
@@ -43,6 +44,9 @@ DISTANCES = {"km": 6_371.0088, "m": 6_371_008.8, "mi": 3_958.7613, "nmi": 3_440.
 
 DURATIONS = {"s": 1e6, "min": 6e7, "h": 3.6e9, "d": 8.64e10}
 """Microseconds in each unit of time."""
+
+SLOT_US = 900_000_000
+"""A quarter of an hour: a zone's offset is looked up once for each."""
 
 LONGEST_TEXT = 10_000
 """Characters that `replace` may make: nested, it could fill the memory."""
@@ -119,17 +123,41 @@ def zone(name: str) -> tzinfo:
         raise KeyError(name) from error
 
 
-def local(moment_us: int, where: tzinfo) -> datetime | None:
-    """The wall clock at `moment_us` in a time zone; null outside the years 1 to 9999."""
+def local(moment_us: int, where: tzinfo) -> int | None:
+    """The wall clock in a time zone, as if it were UTC; null outside the years 1 to 9999."""
+    offset_us = _offset_us(moment_us // SLOT_US, where)
+    if offset_us is None:
+        offset_us = _exact_offset_us(moment_us, where)
+    return None if offset_us is None else moment_us + offset_us
+
+
+@lru_cache(maxsize=4096)
+def _offset_us(slot: int, where: tzinfo) -> int | None:
+    """The offset from UTC that a zone keeps for a whole slot of time; None if it changes in it."""
+    first = _exact_offset_us(slot * SLOT_US, where)
+    return first if first == _exact_offset_us((slot + 1) * SLOT_US - 1, where) else None
+
+
+def _exact_offset_us(moment_us: int, where: tzinfo) -> int | None:
     try:
-        return (EPOCH + timedelta(microseconds=moment_us)).astimezone(where)
+        offset = (EPOCH + timedelta(microseconds=moment_us)).astimezone(where).utcoffset()
     except OverflowError:
+        return None
+    return None if offset is None else offset // timedelta(microseconds=1)
+
+
+@lru_cache(maxsize=4096)
+def civil(day: int) -> date | None:
+    """The date of a day since 1970; null outside the years 1 to 9999."""
+    try:
+        return date.fromordinal(EPOCH.toordinal() + day)
+    except (ValueError, OverflowError):
         return None
 
 
-def day_of_year(moment: datetime) -> int:
+def day_of_year(day: date) -> int:
     """1 for 1 January."""
-    return moment.toordinal() - date(moment.year, 1, 1).toordinal() + 1
+    return day.toordinal() - date(day.year, 1, 1).toordinal() + 1
 
 
 def turn(period: float) -> float:

@@ -12,8 +12,8 @@ from everloop_features.scope import TIME
 
 __all__ = ["scalar_call"]
 
-_IN_UTC = ("minute", "hour", "weekday", "is_weekend")
-"""Parts of the wall clock that UTC has without a calendar."""
+_OF_DATES = ("month", "day_of_year", "is_holiday")
+"""What needs a calendar; the rest is arithmetic on the wall clock."""
 
 
 def scalar_call(tree: ast.Call, name: str, scalar: Scalar, args: tuple[Node, ...]) -> Node:
@@ -38,6 +38,8 @@ def scalar_call(tree: ast.Call, name: str, scalar: Scalar, args: tuple[Node, ...
 
 def _calendar(tree: ast.Call, name: str, result: Type, args: tuple[Node, ...], value: str | None) -> Node:
     place = keyword(tree, "tz")
-    if place is None and name in _IN_UTC:
-        return operation(f"utc_{name}", result, args)
-    return operation(name, result, (operation("local", "local-time", args, zone_name(place)),), value)
+    zone = zone_name(place)
+    clock = args if place is None else (operation("local", "local-time", args, zone),)
+    if name in _OF_DATES:
+        clock = (operation("civil", "date", clock),)
+    return operation(name, result, clock, value)

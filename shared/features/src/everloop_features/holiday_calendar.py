@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date
 from functools import cache, lru_cache
 
 import holidays
@@ -13,8 +13,8 @@ _CODE = re.compile(r"([A-Z]{2,3})(?:-([A-Za-z0-9]{1,5}))?")
 
 
 @cache
-def holidays_of(code: str) -> Callable[[datetime], bool]:
-    """Whether a wall clock shows a holiday of a country (`US`) or of a part of one (`US-NY`).
+def holidays_of(code: str) -> Callable[[date], bool]:
+    """Whether a day is a holiday of a country (`US`) or of a part of one (`US-NY`).
 
     A year's holidays are computed once and kept as a set of days. Raises KeyError for an unknown country.
     """
@@ -31,4 +31,4 @@ def holidays_of(code: str) -> Callable[[datetime], bool]:
     def days_of(year: int) -> frozenset[date]:
         return frozenset(holidays.country_holidays(country, subdiv=part, years=year, expand=False))
 
-    return lambda moment: moment.date() in days_of(moment.year)
+    return lambda day: day in days_of(day.year)

@@ -18,8 +18,8 @@ __all__ = [
     "Value",
 ]
 
-Type = Literal["number", "boolean", "category", "timestamp", "local-time"]
-"""What an expression yields; `local-time` exists only inside calendar functions."""
+Type = Literal["number", "boolean", "category", "timestamp", "local-time", "date"]
+"""What an expression yields; `local-time` and `date` exist only inside calendar functions."""
 
 Value = bool | int | float | str | None
 """One field or feature value; None is null."""

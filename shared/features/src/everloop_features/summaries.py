@@ -31,8 +31,13 @@ def total(sums: Sequence[float]) -> float | None:
 
 def mean(sums: Sequence[float], count: int) -> float | None:
     """Total over count; null without values."""
-    whole = total(sums) if count else None
-    return None if whole is None else whole / count
+    if not count:
+        return None
+    try:
+        whole = math.fsum(sums)
+    except (OverflowError, ValueError):
+        return None
+    return whole / count if whole - whole == 0.0 else None
 
 
 def spread(sums: Sequence[float], counts: Sequence[int], squares: Sequence[float]) -> float | None:
