@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Sequence
 
-from everloop_features.literals import is_finite
+from everloop_features.literals import a_number, is_finite
 from everloop_features.nodes import Node, Type
 from everloop_features.operations import operation
 from everloop_features.problems import ExpressionError
@@ -58,14 +58,21 @@ def compared(operator: ast.cmpop, left: Node, right: Node) -> Node:
 def membership(left: Node, tree: ast.expr, *, positive: bool) -> Node:
     """`in` or `not in` a list of constants."""
     choices = tree.elts if isinstance(tree, ast.List | ast.Tuple | ast.Set) else []
-    if not choices or not all(isinstance(choice, ast.Constant) for choice in choices):
+    found = [_choice(choice) for choice in choices]
+    nodes = [node for node in found if node is not None]
+    if not nodes or len(nodes) < len(found):
         raise ExpressionError("arguments", "`in` needs a list of constants", "write x in ['a', 'b']")
-    nodes = [constant(choice) for choice in choices if isinstance(choice, ast.Constant)]
     for node in nodes:
         same_type("a value and its list", left, node)
-    return operation(
-        "in" if positive else "not_in", "boolean", (left,), frozenset(node.value for node in nodes)
-    )
+    values = frozenset(node.value for node in nodes)
+    return operation("in" if positive else "not_in", "boolean", (left,), values)
+
+
+def _choice(tree: ast.expr) -> Node | None:
+    number = a_number(tree)
+    if number is not None:
+        return Node("constant", "number", value=number)
+    return constant(tree) if isinstance(tree, ast.Constant) else None
 
 
 def fold(op: str, result: Type, parts: Sequence[Node]) -> Node:

@@ -121,7 +121,7 @@ class _Compilation:
         node = parser.check(parse(text))
         if node.type == "timestamp":
             raise ExpressionError(
-                "type", "a feature cannot be a timestamp", "use hour(…), weekday(…) or month(…)"
+                "type", "a feature cannot be a timestamp", "use hour(…), weekday(…), month(…) or age(…)"
             )
         for below in node.walk():
             if below.op == "aggregate":
