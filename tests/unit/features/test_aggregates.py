@@ -115,7 +115,7 @@ def test_a_condition_that_never_holds_leaves_no_state() -> None:
     """Keys of which nothing is kept must not fill the memory."""
     features = compiled({"n": "count(last_n=3, by=[city], where=shared)"})
     state = fed(features, [(0, {"shared": False}), (1, {"shared": None})])
-    assert state.tables == [{}]
+    assert [len(table) for table in state.tables] == [0]
     assert vector(features, state, 2) == [0.0]
 
 

@@ -135,14 +135,13 @@ class GroupLayout:
         fields = [node.value for root in roots for node in root.walk() if node.op == "field"]
         return self.over == "labels" and any(ref.origin == "observation" for ref in fields)
 
-    def is_idle(self, group: Group, oldest_us: int) -> bool:
-        """Whether nothing in a group is as new as an event time; a window knows it to the pane."""
+    def newest_us(self, group: Group) -> int:
+        """The event time up to which anything in a group may reach; a window knows it to the pane."""
+        newest: list[int] = [group[recent.first][-1] for recent in self.recents if group[recent.first]]
         if self.windows:
             longest = self.windows[-1]
-            if group[longest.first][-1] >= oldest_us // longest.pane_us:
-                return False
-        newest = [group[recent.first][-1] for recent in self.recents if group[recent.first]]
-        return max(newest, default=oldest_us - 1) < oldest_us
+            newest.append((group[longest.first][-1] + 1) * longest.pane_us - 1)
+        return max(newest)
 
 
 @dataclass(slots=True)

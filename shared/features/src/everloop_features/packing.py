@@ -10,14 +10,13 @@ Keys are `v<version> 0x1f <kind> 0x1f …`, so that two versions of a pipeline s
 Values are MessagePack arrays whose first item is the format's number, 1.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from everloop_features.layout import SAMPLE_LISTS, GroupLayout
-from everloop_features.nodes import Group, Key
+from everloop_features.layout import GroupLayout
+from everloop_features.nodes import Key
 
 __all__ = [
     "CLOCK",
@@ -28,12 +27,10 @@ __all__ = [
     "definition_key",
     "group_prefix",
     "pack",
-    "pack_group",
     "pack_key",
     "position_in",
     "split_key",
     "unpack_formatted",
-    "unpack_group",
     "unpack_key",
     "version_of",
 ]
@@ -101,38 +98,6 @@ def unpack_key(packed: bytes) -> Key:
     return values[0] if len(values) == 1 else tuple(values)
 
 
-def pack_group(group: Group, layout: GroupLayout) -> bytes:
-    """A group as bytes: panes and event times as one number and the steps from it."""
-    lists: list[Any] = [FORMAT, *group]
-    for block in layout.blocks:
-        lists[block.first + 1] = _steps(group[block.first])
-    return _encoder.encode(lists)
-
-
-def unpack_group(packed: bytes, layout: GroupLayout) -> Group:
-    """The inverse of `pack_group`. Raises StateFormatError."""
-    group: Group = unpack_formatted(packed)
-    if len(group) != layout.width or not all(isinstance(column, list) for column in group):
-        raise StateFormatError("a group's state does not fit the pipeline version")
-    for window in layout.windows:
-        group[window.first] = _sums(group[window.first], least=1)
-        if not group[window.first]:
-            raise StateFormatError("a window of a group has no pane")
-        _expect_equal(group[window.first : window.first + 1 + len(window.columns)])
-        for operand in window.samples:
-            first = window.sample_at(operand)
-            _expect_equal(group[first + 1 : first + SAMPLE_LISTS])
-    for recent in layout.recents:
-        group[recent.first] = _sums(group[recent.first], least=0)
-        _expect_equal(group[recent.first : recent.first + recent.width])
-    return group
-
-
-def _expect_equal(columns: Sequence[list[Any]]) -> None:
-    if len({len(column) for column in columns}) != 1:
-        raise StateFormatError("a group's columns are not equally long")
-
-
 def pack(values: Iterable[Any]) -> bytes:
     """An array with the format's number in front."""
     return _encoder.encode([FORMAT, *values])
@@ -152,15 +117,3 @@ def _unpack(packed: bytes) -> list[Any]:
         return _decoder.decode(packed)
     except msgspec.DecodeError as error:
         raise StateFormatError(f"not MessagePack: {error}") from error
-
-
-def _steps(numbers: list[int]) -> list[int]:
-    return [*numbers[:1], *(after - before for before, after in pairwise(numbers))]
-
-
-def _sums(steps: list[Any], least: int) -> list[int]:
-    """The numbers whose steps these are; each step is at least `least`."""
-    whole = all(step.__class__ is int for step in steps)
-    if not whole or min(steps[1:], default=least) < least:
-        raise StateFormatError("a group's panes or times are not ascending")
-    return list(accumulate(steps))
