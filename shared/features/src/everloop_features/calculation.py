@@ -1,31 +1,55 @@
 """What generated code calls at run time: total functions, with null where there is no finite answer."""
 
 import math
+import struct
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from functools import cache
+from functools import cache, lru_cache
+from hashlib import blake2b
 from importlib import resources
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
 __all__ = [
+    "DISTANCES",
+    "DURATIONS",
     "EPOCH",
+    "bucket",
+    "civil",
     "day_of_year",
+    "earth_radius",
     "exponential",
-    "extreme",
+    "hash_bucket",
+    "haversine",
     "integer",
-    "last",
     "local",
-    "mean",
     "microseconds",
+    "microseconds_of",
+    "named_edges",
     "number",
     "power",
+    "replaced",
+    "stable_hash",
     "timestamp",
-    "total",
+    "turn",
     "zone",
 ]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+DISTANCES = {"km": 6_371.0088, "m": 6_371_008.8, "mi": 3_958.7613, "nmi": 3_440.0695}
+"""The earth's mean radius (IUGG) in each unit of distance."""
+
+DURATIONS = {"s": 1e6, "min": 6e7, "h": 3.6e9, "d": 8.64e10}
+"""Microseconds in each unit of time."""
+
+SLOT_US = 900_000_000
+"""A quarter of an hour: a zone's offset is looked up once for each."""
+
+LONGEST_TEXT = 10_000
+"""Characters that `replace` may make: nested, it could fill the memory."""
 
 
 def microseconds(moment: datetime) -> int:
@@ -99,43 +123,103 @@ def zone(name: str) -> tzinfo:
         raise KeyError(name) from error
 
 
-def local(moment_us: int, where: tzinfo) -> datetime | None:
-    """The wall clock at `moment_us` in a time zone; null outside the years 1 to 9999."""
+def local(moment_us: int, where: tzinfo) -> int | None:
+    """The wall clock in a time zone, as if it were UTC; null outside the years 1 to 9999."""
+    offset_us = _offset_us(moment_us // SLOT_US, where)
+    if offset_us is None:
+        offset_us = _exact_offset_us(moment_us, where)
+    return None if offset_us is None else moment_us + offset_us
+
+
+@lru_cache(maxsize=4096)
+def _offset_us(slot: int, where: tzinfo) -> int | None:
+    """The offset from UTC that a zone keeps for a whole slot of time; None if it changes in it."""
+    first = _exact_offset_us(slot * SLOT_US, where)
+    return first if first == _exact_offset_us((slot + 1) * SLOT_US - 1, where) else None
+
+
+def _exact_offset_us(moment_us: int, where: tzinfo) -> int | None:
     try:
-        return (EPOCH + timedelta(microseconds=moment_us)).astimezone(where)
+        offset = (EPOCH + timedelta(microseconds=moment_us)).astimezone(where).utcoffset()
     except OverflowError:
         return None
+    return None if offset is None else offset // timedelta(microseconds=1)
 
 
-def day_of_year(moment: datetime) -> int:
-    """1 for 1 January."""
-    return moment.toordinal() - date(moment.year, 1, 1).toordinal() + 1
-
-
-def total(sums: Sequence[float]) -> float | None:
-    """The correctly rounded sum, whatever the order; null when it is not finite."""
+@lru_cache(maxsize=4096)
+def civil(day: int) -> date | None:
+    """The date of a day since 1970; null outside the years 1 to 9999."""
     try:
-        result = math.fsum(sums)
-    except (OverflowError, ValueError):
+        return date.fromordinal(EPOCH.toordinal() + day)
+    except (ValueError, OverflowError):
         return None
-    return result if math.isfinite(result) else None
 
 
-def mean(sums: Sequence[float], count: int) -> float | None:
-    """Total over count; null without values."""
-    whole = total(sums) if count else None
-    return None if whole is None else whole / count
+def day_of_year(day: date) -> int:
+    """1 for 1 January."""
+    return day.toordinal() - date(day.year, 1, 1).toordinal() + 1
 
 
-def extreme(value: float) -> float | None:
-    """The largest or smallest of the panes; infinity stands for `no value` there."""
-    return value if math.isfinite(value) else None
+def turn(period: float) -> float:
+    """What a number is multiplied by so that `period` becomes a full turn."""
+    return math.tau / period
 
 
-def last(times: Sequence[int | None], values: Sequence[Any], until_us: int, window_us: int) -> Any:
-    """The newest value not later than `until_us` and within the window; null if there is none."""
-    for index in range(len(times) - 1, -1, -1):
-        moment = times[index]
-        if moment is not None and moment <= until_us:
-            return values[index] if moment > until_us - window_us else None
-    return None
+def microseconds_of(unit: str) -> float:
+    """Microseconds in one unit of time."""
+    return DURATIONS[unit]
+
+
+def earth_radius(unit: str) -> float:
+    """The earth's mean radius."""
+    return DISTANCES[unit]
+
+
+def haversine(
+    latitude: float, longitude: float, to_latitude: float, to_longitude: float, radius: float
+) -> float | None:
+    """The great-circle distance of two points in degrees; null beyond the poles or more than a turn away."""
+    if max(abs(latitude), abs(to_latitude)) > 90.0 or max(abs(longitude), abs(to_longitude)) > 360.0:  # noqa: PLR2004  # degrees
+        return None
+    one, other = math.radians(latitude), math.radians(to_latitude)
+    north = math.sin((other - one) / 2.0)
+    east = math.sin(math.radians(to_longitude - longitude) / 2.0)
+    chord = north * north + math.cos(one) * math.cos(other) * east * east
+    return 2.0 * radius * math.asin(math.sqrt(min(1.0, chord)))
+
+
+def stable_hash(value: float | str) -> int:
+    """64 bits that depend on the value alone: not on the host, the process or Python's version."""
+    if isinstance(value, str):
+        data = b"t" + value.encode("utf-8", "surrogatepass")
+    elif isinstance(value, bool):
+        data = b"b1" if value else b"b0"
+    else:
+        data = b"n" + struct.pack("<d", value + 0.0)
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
+
+
+def hash_bucket(value: float | str, buckets: int) -> str:
+    """One of `buckets` categories, by the value's hash."""
+    return str(stable_hash(value) % buckets)
+
+
+def named_edges(edges: Sequence[float]) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Edges, and the names of the intervals between them: `<0`, `0..10`, `>=10`."""
+    said = [f"{edge:.0f}" if edge.is_integer() and abs(edge) < 1e15 else repr(edge) for edge in edges]  # noqa: PLR2004  # digits
+    between = (f"{low}..{high}" for low, high in pairwise(said))
+    return tuple(edges), (f"<{said[0]}", *between, f">={said[-1]}")
+
+
+def bucket(value: float, named: tuple[Sequence[float], Sequence[str]]) -> str:
+    """The name of the interval that holds the value; an interval holds its lower edge."""
+    return named[1][bisect_right(named[0], value)]
+
+
+def replaced(value: str, change: tuple[str, str]) -> str | None:
+    """All of one text in a value replaced by another; null when that becomes too long."""
+    old, new = change
+    longer = len(new) - len(old)
+    if longer > 0 and len(value) + value.count(old) * longer > LONGEST_TEXT:
+        return None
+    return value.replace(old, new)

@@ -64,8 +64,7 @@ class Compiled:
         needed: dict[Node, None] = {}
         for layout in self.layouts:
             if layout.reads_observation:
-                columns = [column for window in layout.windows for column in window.columns]
-                for root in (*layout.by, *(column.operand for column in columns if column.operand)):
+                for root in (*layout.by, *layout.operands):
                     needed.update(dict.fromkeys(node for node in root.walk() if node.op == "field"))
         kept = tuple(node for node in needed if node.value.origin == "observation")
         told = tuple(node for node in needed if node.value.origin == "label")
@@ -122,7 +121,7 @@ class _Compilation:
         node = parser.check(parse(text))
         if node.type == "timestamp":
             raise ExpressionError(
-                "type", "a feature cannot be a timestamp", "use hour(…), weekday(…) or month(…)"
+                "type", "a feature cannot be a timestamp", "use hour(…), weekday(…), month(…) or age(…)"
             )
         for below in node.walk():
             if below.op == "aggregate":
@@ -149,7 +148,7 @@ class _Compilation:
 
     def _observation_scope(self) -> Scope:
         fields = self.pipeline.observation.fields
-        names = {name: field_node("observation", name, spec.type) for name, spec in fields.items()}
+        names = {name: field_node("observation", name, spec.type, spec.unit) for name, spec in fields.items()}
         times = {"event_time": TIME, self.pipeline.observation.event_time: TIME}
         return Scope(
             {**times, **names}, {name: _key("observation", name, spec) for name, spec in fields.items()}
@@ -161,13 +160,18 @@ class _Compilation:
         return {**keys, **self.pipeline.label.fields}
 
     def _label_scope(self) -> Scope:
-        names = {name: field_node("label", name, spec.type) for name, spec in self._label_fields().items()}
+        names = {
+            name: field_node("label", name, spec.type, spec.unit)
+            for name, spec in self._label_fields().items()
+        }
         return Scope({"event_time": TIME, **names})
 
     def _joined_scope(self, label: Node | None) -> Scope:
         """What an aggregate over labels sees: label, its value, and the observation it belongs to."""
         observed = self.pipeline.observation.fields
-        names = {name: field_node("observation", name, spec.type) for name, spec in observed.items()}
+        names = {
+            name: field_node("observation", name, spec.type, spec.unit) for name, spec in observed.items()
+        }
         keys = {
             name: _key("label" if name in self.pipeline.partition_by else "observation", name, spec)
             for name, spec in observed.items()

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from everloop_features.calculation import zone
-from everloop_features.functions import OPERATIONS
 from everloop_features.nodes import FieldRef, Node
+from everloop_features.operations import OPERATIONS
 
 __all__ = ["Emitter"]
 
@@ -74,7 +73,7 @@ class Emitter:
     def _operation(self, node: Node) -> str:
         operation = OPERATIONS[node.op]
         args = [self.value(arg) for arg in node.args]
-        value = self._value_of(node)
+        value = "" if node.value is None else self.constant((operation.prepare or _as_it_is)(node.value))
         code = operation.template.format(*args, value=value)
         conditions = [] if operation.nulls else [f"{a} is None" for a in dict.fromkeys(args) if a[0] == "v"]
         if operation.guard:
@@ -87,7 +86,6 @@ class Emitter:
             self.line(f"if {variable} is not None and {variable} - {variable} != 0.0: {variable} = None")
         return variable
 
-    def _value_of(self, node: Node) -> str:
-        if node.value is None:
-            return ""
-        return self.constant(zone(node.value) if node.op == "local" else node.value)
+
+def _as_it_is(value: Any) -> Any:
+    return value

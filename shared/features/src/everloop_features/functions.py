@@ -1,100 +1,97 @@
-"""Every scalar operation of the language: argument types, result type and the Python it becomes.
+"""Every function a user can call: the types of its arguments, how many, its constants and its result."""
 
-`{0}`, `{1}` stand for the arguments. An operation whose argument is null is null, unless `nulls` says that
-the template itself handles nulls. `guard` is a condition under which the result is null. `finite` asks for a
-check that the result is a finite number (null otherwise).
-"""
-
+import ast
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from everloop_features import literals
 from everloop_features.nodes import Type
 
-__all__ = ["AGGREGATES", "CALENDAR", "OPERATIONS", "SCALARS", "Operation", "Scalar"]
+__all__ = ["AGGREGATES", "CALENDAR", "SCALARS", "Scalar"]
 
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """How one operation is written in Python."""
-
-    template: str
-    guard: str | None = None
-    nulls: bool = False
-    finite: bool = False
+CALENDAR = ("minute", "hour", "weekday", "is_weekend", "month", "day_of_year", "is_holiday")
+"""Functions of the wall clock: they take a time zone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A function a user can call: the type of its arguments, how many, and its result."""
+    """A function of single values.
 
-    argument: Type | None
+    The arguments' types come first (None: any type); with `many`, the last may be repeated, with `optional`
+    it may be left out. Then come as many constants as `constants` says (at least, at most); `read` gives
+    their value. A result of None is the first argument's type, which all arguments then have.
+    """
+
+    arguments: tuple[Type | None, ...]
     result: Type | None
-    least: int = 1
-    most: int | None = 1
+    many: bool = False
+    optional: bool = False
+    constants: tuple[int, int] = (0, 0)
+    read: Callable[[Sequence[ast.expr]], Any] | None = None
+    words: tuple[str, ...] = ()
+
+    @property
+    def least(self) -> int:
+        """The fewest arguments."""
+        return len(self.arguments) - self.optional + self.constants[0]
+
+    @property
+    def most(self) -> int | None:
+        """The most arguments; None: any number."""
+        return None if self.many else len(self.arguments) + self.constants[1]
 
 
-AGGREGATES = ("count", "sum", "mean", "min", "max", "last")
-CALENDAR = ("hour", "weekday", "month", "day_of_year")
+def _of(argument: Type, result: Type, **more: Any) -> Scalar:
+    return Scalar((argument,), result, **more)
+
+
+_NUMBER, _TEXT = _of("number", "number"), _of("category", "category")
+_TWO_TEXTS = Scalar(("category", "category"), "boolean")
 
 SCALARS: dict[str, Scalar] = {
-    "abs": Scalar("number", "number"),
-    "exp": Scalar("number", "number"),
-    "floor": Scalar("number", "number"),
-    "log": Scalar("number", "number"),
-    "log1p": Scalar("number", "number"),
-    "sqrt": Scalar("number", "number"),
-    "round": Scalar("number", "number", 1, 2),
-    "min": Scalar("number", "number", 2, None),
-    "max": Scalar("number", "number", 2, None),
-    "concat": Scalar("category", "category", 2, None),
-    "lower": Scalar("category", "category"),
-    "is_null": Scalar(None, "boolean"),
-    "coalesce": Scalar(None, None, 2, None),
-    **{name: Scalar("timestamp", "number") for name in CALENDAR},
+    **dict.fromkeys(
+        ("abs", "sign", "ceil", "floor", "exp", "log", "log2", "log10", "log1p", "sqrt"), _NUMBER
+    ),
+    **dict.fromkeys(("sin", "cos", "tan", "tanh"), _NUMBER),
+    "round": _of("number", "number", constants=(0, 1), read=literals.digits),
+    "pow": Scalar(("number", "number"), "number"),
+    "clip": Scalar(("number", "number", "number"), "number"),
+    "min": Scalar(("number", "number"), "number", many=True),
+    "max": Scalar(("number", "number"), "number", many=True),
+    "sin_of": _of("number", "number", constants=(1, 1), read=literals.period),
+    "cos_of": _of("number", "number", constants=(1, 1), read=literals.period),
+    "is_null": Scalar((None,), "boolean"),
+    "coalesce": Scalar((None, None), None, many=True),
+    "concat": Scalar(("category", "category"), "category", many=True),
+    **dict.fromkeys(("lower", "upper", "strip"), _TEXT),
+    "length": _of("category", "number"),
+    **dict.fromkeys(("startswith", "endswith", "contains"), _TWO_TEXTS),
+    "left": _of("category", "category", constants=(1, 1), read=literals.characters),
+    "right": _of("category", "category", constants=(1, 1), read=literals.characters),
+    "replace": _of("category", "category", constants=(2, 2), read=literals.replacement),
+    "bucket": _of("number", "category", constants=(1, 1), read=literals.edges),
+    "hash_bucket": Scalar((None,), "category", constants=(1, 1), read=literals.buckets),
+    **{name: _of("timestamp", "number", words=("tz",)) for name in CALENDAR},
+    "is_weekend": _of("timestamp", "boolean", words=("tz",)),
+    "is_holiday": _of("timestamp", "boolean", constants=(1, 1), read=literals.country, words=("tz",)),
+    "age": Scalar(("timestamp", "timestamp"), "number", optional=True, words=("unit",)),
+    "haversine": Scalar(("number",) * 4, "number", words=("unit",)),
 }
 
-OPERATIONS: dict[str, Operation] = {
-    "add": Operation("{0} + {1}", finite=True),
-    "subtract": Operation("{0} - {1}", finite=True),
-    "multiply": Operation("{0} * {1}", finite=True),
-    "divide": Operation("{0} / {1}", guard="{1} == 0.0", finite=True),
-    "floor_divide": Operation("{0} // {1}", guard="{1} == 0.0", finite=True),
-    "modulo": Operation("{0} % {1}", guard="{1} == 0.0", finite=True),
-    "power": Operation("power({0}, {1})"),
-    "negate": Operation("-{0}"),
-    "not": Operation("not {0}"),
-    "and": Operation(
-        "False if {0} is False or {1} is False else None if {0} is None or {1} is None else True", nulls=True
-    ),
-    "or": Operation(
-        "True if {0} is True or {1} is True else None if {0} is None or {1} is None else False", nulls=True
-    ),
-    "equal": Operation("{0} == {1}"),
-    "not_equal": Operation("{0} != {1}"),
-    "less": Operation("{0} < {1}"),
-    "less_equal": Operation("{0} <= {1}"),
-    "greater": Operation("{0} > {1}"),
-    "greater_equal": Operation("{0} >= {1}"),
-    "in": Operation("{0} in {value}"),
-    "not_in": Operation("{0} not in {value}"),
-    "choose": Operation("None if {0} is None else {1} if {0} else {2}", nulls=True),
-    "coalesce": Operation("{1} if {0} is None else {0}", nulls=True),
-    "is_null": Operation("{0} is None", nulls=True),
-    "abs": Operation("abs({0})"),
-    "exp": Operation("exponential({0})"),
-    "floor": Operation("float(floor({0}))"),
-    "log": Operation("log({0})", guard="{0} <= 0.0"),
-    "log1p": Operation("log1p({0})", guard="{0} <= -1.0"),
-    "sqrt": Operation("sqrt({0})", guard="{0} < 0.0"),
-    "round": Operation("round({0}, {value})", finite=True),
-    "min": Operation("{0} if {0} <= {1} else {1}"),
-    "max": Operation("{0} if {0} >= {1} else {1}"),
-    "concat": Operation("{0} + {1}"),
-    "lower": Operation("{0}.lower()"),
-    "local": Operation("local({0}, {value})"),
-    "utc_hour": Operation("float({0} // 3600000000 % 24)"),
-    "utc_weekday": Operation("float(({0} // 86400000000 + 3) % 7)"),
-    "hour": Operation("float({0}.hour)"),
-    "weekday": Operation("float({0}.weekday())"),
-    "month": Operation("float({0}.month)"),
-    "day_of_year": Operation("float(day_of_year({0}))"),
+AGGREGATES: dict[str, tuple[tuple[Type, ...] | None, int, int]] = {
+    "count": (None, 0, 1),
+    "sum": (("number", "boolean"), 1, 1),
+    "mean": (("number", "boolean"), 1, 1),
+    "std": (("number",), 1, 1),
+    "min": (("number",), 1, 1),
+    "max": (("number",), 1, 1),
+    "first": (("number", "boolean", "category"), 1, 1),
+    "last": (("number", "boolean", "category"), 1, 1),
+    "distinct": (("number", "boolean", "category"), 1, 1),
+    "ratio": (("number", "boolean"), 1, 2),
+    "quantile": (("number",), 2, 2),
+    "ewma": (("number", "boolean"), 1, 1),
+    "time_since": (None, 0, 1),
 }
+"""Types of the operand (None: any), the fewest and the most arguments."""

@@ -1,18 +1,31 @@
 """The checked form of an expression: typed, hashable nodes, so equal parts are computed once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["PANES", "RETAINED_PANES", "Aggregate", "FieldRef", "Group", "Key", "Node", "Type", "Value"]
+from everloop_features.units import Unit
 
-Type = Literal["number", "boolean", "category", "timestamp", "local-time"]
-"""What an expression yields; `local-time` exists only inside calendar functions."""
+__all__ = [
+    "PANES",
+    "RETAINED_PANES",
+    "Aggregate",
+    "FieldRef",
+    "Group",
+    "Key",
+    "Node",
+    "Span",
+    "Type",
+    "Value",
+]
+
+Type = Literal["number", "boolean", "category", "timestamp", "local-time", "date"]
+"""What an expression yields; `local-time` and `date` exist only inside calendar functions."""
 
 Value = bool | int | float | str | None
 """One field or feature value; None is null."""
 
 Group = list[list[Any]]
-"""The state of one key: for each window a list of pane numbers and one list per column, equally long."""
+"""The state of one key: for each window or run of newest records a few lists, as `layout` says."""
 
 Key = Any
 """A group's key in memory: the one value of `by`, or a tuple of its values."""
@@ -34,24 +47,42 @@ class FieldRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """What an aggregate looks back on: a window of event time, or the newest `records` of a condition."""
+
+    window_us: int = 0
+    records: int = 0
+    where: "Node | None" = None
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregate:
-    """A windowed aggregate over earlier records with the same `by` values."""
+    """An aggregate over earlier records with the same `by` values.
+
+    `parameter` is a quantile's share, or an ewma's half-life in microseconds. In a window, `where` has become
+    part of the operand.
+    """
 
     function: str
-    window_us: int
+    span: Span
     by: tuple["Node", ...]
     over: Literal["observations", "labels"]
     operand: "Node | None"
+    parameter: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operation. `op` names its template; `value` holds a constant, a FieldRef or an Aggregate."""
+    """One operation. `op` names its template; `value` holds a constant, a FieldRef or an Aggregate.
+
+    The unit takes no part in equality: it follows from the rest.
+    """
 
     op: str
     type: Type
     args: tuple["Node", ...] = ()
     value: Any = None
+    unit: Unit = field(default=None, compare=False)
 
     def walk(self) -> "list[Node]":
         """This node and everything below it, an aggregate's operand and keys not included."""

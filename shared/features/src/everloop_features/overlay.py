@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from everloop_features.layout import GroupLayout
 from everloop_features.nodes import Group, Key
-from everloop_features.packing import CLOCK, SEPARATOR, block_key, group_prefix, pack, pack_group, pack_key
+from everloop_features.packing import CLOCK, SEPARATOR, block_key, group_prefix, pack, pack_key
 from everloop_features.pending import Pending
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Overlay:
         self._functions = base.compiled.functions
         self._joins = base.compiled.joins_labels
         self.tables: list[dict[Key, Group | None]] = [{} for _ in base.tables]
+        self._packed: list[dict[Key, bytes | None]] | None = None
         self.pending = Pending()
         self.event_clock_us = base.event_clock_us
         self.known_clock_us = base.known_clock_us
@@ -92,11 +93,20 @@ class Overlay:
             changed.append((prefix + CLOCK, pack(self.clock)))
         return sorted(changed, key=lambda change: change[0])
 
+    def packed(self) -> list[dict[Key, bytes | None]]:
+        """The bytes of each changed group, None for one that is gone; made once."""
+        if self._packed is None:
+            self._packed = [
+                {key: None if group is None else store.format.pack(group) for key, group in table.items()}
+                for store, table in zip(self._base.tables, self.tables, strict=True)
+            ]
+        return self._packed
+
     def _group_changes(self) -> Iterator[tuple[bytes, bytes | None]]:
-        for layout, table in zip(self._base.layouts, self.tables, strict=True):
+        for layout, packed in zip(self._base.layouts, self.packed(), strict=True):
             prefix = group_prefix(layout) + SEPARATOR
-            for key, group in table.items():
-                yield prefix + pack_key(key), None if group is None else pack_group(group, layout)
+            for key, value in packed.items():
+                yield prefix + pack_key(key), value
 
     def _keep(self, record_id: str, values: tuple[Any, ...], known_at_us: int) -> None:
         seen = self._waiting_observation(record_id) is not None
@@ -115,6 +125,7 @@ class Overlay:
         return None if kept is None or too_old else kept[1]
 
     def _advance(self, event_time_us: int, known_at_us: int) -> None:
+        self._packed = None
         self.known_clock_us = max(self.known_clock_us, known_at_us)
         if event_time_us > self.event_clock_us:
             before, self.event_clock_us = self.event_clock_us, event_time_us
@@ -129,17 +140,13 @@ class Overlay:
         self._next_sweep_us = self._sweep_after(self.event_clock_us)
 
     def _drop_idle(self, layout: GroupLayout) -> None:
-        window = layout.windows[-1]
-        oldest = (self.event_clock_us - layout.retention_us) // window.pane_us
+        oldest_us = self.event_clock_us - layout.retention_us
         table = self.tables[layout.index]
-        for groups in (self._base.tables[layout.index], table):
-            for key, group in groups.items():
-                if (
-                    group is not None
-                    and group[window.first][-1] < oldest
-                    and self.find(layout.index, key) is group
-                ):
-                    table[key] = None
+        idle = [key for key in self._base.tables[layout.index].idle(oldest_us) if key not in table]
+        mine = [
+            key for key, group in table.items() if group is not None and layout.newest_us(group) < oldest_us
+        ]
+        table.update(dict.fromkeys((*idle, *mine)))
 
     def _sweep_after(self, clock_us: int) -> int:
         steps = [layout.retention_us // SWEEPS_PER_RETENTION for layout in self._base.layouts]

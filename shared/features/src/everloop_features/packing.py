@@ -11,13 +11,12 @@ Values are MessagePack arrays whose first item is the format's number, 1.
 """
 
 from collections.abc import Iterable
-from itertools import accumulate, pairwise
 from typing import Any
 
 import msgspec
 
 from everloop_features.layout import GroupLayout
-from everloop_features.nodes import Group, Key
+from everloop_features.nodes import Key
 
 __all__ = [
     "CLOCK",
@@ -28,12 +27,10 @@ __all__ = [
     "definition_key",
     "group_prefix",
     "pack",
-    "pack_group",
     "pack_key",
     "position_in",
     "split_key",
     "unpack_formatted",
-    "unpack_group",
     "unpack_key",
     "version_of",
 ]
@@ -101,26 +98,6 @@ def unpack_key(packed: bytes) -> Key:
     return values[0] if len(values) == 1 else tuple(values)
 
 
-def pack_group(group: Group, layout: GroupLayout) -> bytes:
-    """A group as bytes: the panes of each window as one number and the steps from it."""
-    lists: list[Any] = [FORMAT, *group]
-    for window in layout.windows:
-        lists[window.first + 1] = _steps(group[window.first])
-    return _encoder.encode(lists)
-
-
-def unpack_group(packed: bytes, layout: GroupLayout) -> Group:
-    """The inverse of `pack_group`. Raises StateFormatError."""
-    group: Group = unpack_formatted(packed)
-    if len(group) != layout.width or not all(isinstance(column, list) for column in group):
-        raise StateFormatError("a group's state does not fit the pipeline version")
-    for window in layout.windows:
-        group[window.first] = _panes(group[window.first])
-        if len({len(column) for column in group[window.first : window.first + 1 + len(window.columns)]}) != 1:
-            raise StateFormatError("a group's columns are not equally long")
-    return group
-
-
 def pack(values: Iterable[Any]) -> bytes:
     """An array with the format's number in front."""
     return _encoder.encode([FORMAT, *values])
@@ -140,14 +117,3 @@ def _unpack(packed: bytes) -> list[Any]:
         return _decoder.decode(packed)
     except msgspec.DecodeError as error:
         raise StateFormatError(f"not MessagePack: {error}") from error
-
-
-def _steps(panes: list[int]) -> list[int]:
-    return [*panes[:1], *(after - before for before, after in pairwise(panes))]
-
-
-def _panes(steps: list[Any]) -> list[int]:
-    whole = all(step.__class__ is int for step in steps)
-    if not steps or not whole or min(steps[1:], default=1) < 1:
-        raise StateFormatError("a group's panes are not ascending")
-    return list(accumulate(steps))

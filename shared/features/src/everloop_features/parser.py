@@ -6,23 +6,23 @@ Nothing that is not listed here gets through, and no text of the user ever becom
 import ast
 from dataclasses import dataclass
 
+from everloop_features.aggregate_calls import aggregate, is_aggregate
+from everloop_features.calls import scalar_call
 from everloop_features.checks import (
     compared,
     constant,
-    digits,
     expect_arguments,
     fold,
     membership,
     not_allowed,
     same_type,
     wrong_type,
-    zone_name,
 )
-from everloop_features.functions import AGGREGATES, CALENDAR, SCALARS, Scalar
-from everloop_features.nodes import Aggregate, Node, Type
+from everloop_features.functions import AGGREGATES, SCALARS
+from everloop_features.nodes import Node, Type
+from everloop_features.operations import operation
 from everloop_features.problems import ExpressionError, nearest
 from everloop_features.scope import Scope
-from everloop_features.windows import keyword_names, over_what, window_us
 
 __all__ = ["Parser", "parse"]
 
@@ -36,7 +36,7 @@ _ARITHMETIC: dict[type[ast.operator], str] = {
     ast.Div: "divide",
     ast.FloorDiv: "floor_divide",
     ast.Mod: "modulo",
-    ast.Pow: "power",
+    ast.Pow: "pow",
 }
 
 
@@ -100,14 +100,14 @@ class Parser:
         if op is None:
             raise not_allowed(tree)
         sides = [self._typed(side, "number", depth) for side in (tree.left, tree.right)]
-        return Node(op, "number", tuple(sides))
+        return operation(op, "number", tuple(sides))
 
     def _unary(self, tree: ast.UnaryOp, depth: int) -> Node:
         match tree.op:
             case ast.Not():
-                return Node("not", "boolean", (self._typed(tree.operand, "boolean", depth),))
+                return operation("not", "boolean", (self._typed(tree.operand, "boolean", depth),))
             case ast.USub():
-                return Node("negate", "number", (self._typed(tree.operand, "number", depth),))
+                return operation("negate", "number", (self._typed(tree.operand, "number", depth),))
             case ast.UAdd():
                 return self._typed(tree.operand, "number", depth)
             case _:
@@ -132,84 +132,29 @@ class Parser:
         condition = self._typed(tree.test, "boolean", depth)
         then, otherwise = self.check(tree.body, depth), self.check(tree.orelse, depth)
         same_type("the two results of if/else", then, otherwise)
-        return Node("choose", then.type, (condition, then, otherwise))
+        return operation("choose", then.type, (condition, then, otherwise))
 
     def _call(self, tree: ast.Call, name: str, depth: int) -> Node:
-        if name in AGGREGATES and (name not in SCALARS or keyword_names(tree) & {"window", "by", "over"}):
-            return self._aggregate(tree, name, depth)
+        if is_aggregate(tree, name):
+            return aggregate(tree, name, self)
         scalar = SCALARS.get(name)
         if scalar is None:
             known = {*SCALARS, *AGGREGATES}
             raise ExpressionError("unknown-function", f"there is no function {name!r}", nearest(name, known))
-        if name in CALENDAR:
-            return self._calendar(tree, name, depth)
-        return self._scalar(tree, name, scalar, depth)
+        expect_arguments(tree, name, (scalar.least, scalar.most), scalar.words)
+        taken = len(tree.args) if scalar.many else min(len(tree.args), len(scalar.arguments))
+        args = tuple(
+            self.argument(arg, name, scalar.arguments[min(index, len(scalar.arguments) - 1)], depth)
+            for index, arg in enumerate(tree.args[:taken])
+        )
+        return scalar_call(tree, name, scalar, args)
 
-    def _scalar(self, tree: ast.Call, name: str, scalar: Scalar, depth: int) -> Node:
-        expect_arguments(tree, name, scalar)
-        if name == "round":
-            return Node("round", "number", (self._typed(tree.args[0], "number", depth),), digits(tree))
-        args = [self._argument(arg, name, scalar, depth) for arg in tree.args]
-        result = scalar.result or args[0].type
-        if len(args) == 1:
-            return Node(name, result, tuple(args))
-        for other in args[1:]:
-            same_type(f"the arguments of {name}", args[0], other)
-        return fold(name, result, args)
-
-    def _argument(self, tree: ast.expr, name: str, scalar: Scalar, depth: int) -> Node:
+    def argument(self, tree: ast.expr, name: str, expected: Type | None, depth: int) -> Node:
+        """An argument of a function, of the type it takes."""
         node = self.check(tree, depth)
-        if scalar.argument and node.type != scalar.argument:
-            raise wrong_type(f"an argument of {name}", node.type, scalar.argument)
+        if expected and node.type != expected:
+            raise wrong_type(f"an argument of {name}", node.type, expected)
         return node
-
-    def _calendar(self, tree: ast.Call, name: str, depth: int) -> Node:
-        expect_arguments(tree, name, SCALARS[name], {"tz"})
-        moment = self._typed(tree.args[0], "timestamp", depth)
-        place = next((word.value for word in tree.keywords), None)
-        if place is None and name in ("hour", "weekday"):
-            return Node(f"utc_{name}", "number", (moment,))
-        return Node(name, "number", (Node("local", "local-time", (moment,), zone_name(place)),))
-
-    def _aggregate(self, tree: ast.Call, name: str, depth: int) -> Node:
-        if self.observations is None:
-            raise ExpressionError(
-                "nested-aggregate",
-                f"{name} stands inside another aggregate or a label",
-                "use fields only here",
-            )
-        window, over, by = window_us(tree, name), over_what(tree), self._by(tree)
-        scope = self.observations if over == "observations" else self.labels
-        if scope is None:
-            raise ExpressionError("over", "this pipeline declares no label", "aggregate over observations")
-        keys = tuple(scope.resolve_key(key) for key in by)
-        operand = self._operand(tree, name, scope, depth)
-        result: Type = operand.type if operand and name == "last" else "number"
-        return Node("aggregate", result, value=Aggregate(name, window, keys, over, operand))
-
-    def _by(self, tree: ast.Call) -> list[str]:
-        value = next((word.value for word in tree.keywords if word.arg == "by"), None)
-        names = value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
-        if value is None or not all(isinstance(name, ast.Name) for name in names):
-            raise ExpressionError("by", "by is missing or not a list of fields", "write by=[field, …]")
-        return sorted({name.id for name in names if isinstance(name, ast.Name)})
-
-    @staticmethod
-    def _operand(tree: ast.Call, name: str, scope: Scope, depth: int) -> Node | None:
-        if len(tree.args) > 1 or (not tree.args and name != "count"):
-            raise ExpressionError(
-                "arguments", f"{name} takes one expression", f"write {name}(x, window=…, by=…)"
-            )
-        if not tree.args:
-            return None
-        operand = Parser(scope).check(tree.args[0], depth)
-        allowed = {"count": None, "last": None, "sum": ("number", "boolean"), "mean": ("number", "boolean")}
-        types = allowed.get(name, ("number",))
-        if types and operand.type not in types:
-            raise wrong_type(f"the operand of {name}", operand.type, " or ".join(types))
-        if name == "last" and operand.type == "timestamp":
-            raise wrong_type("the operand of last", "timestamp", "number, boolean or category")
-        return operand
 
     def _typed(self, tree: ast.expr, expected: Type, depth: int) -> Node:
         node = self.check(tree, depth)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from everloop_features.nodes import FieldRef, Node, Type
 from everloop_features.problems import ExpressionError, nearest
+from everloop_features.units import read_unit
 
 __all__ = ["TIME", "Scope", "field_node", "key_node"]
 
@@ -21,10 +22,13 @@ _READERS: dict[str, tuple[Type, Literal["number", "boolean", "text", "timestamp"
 }
 
 
-def field_node(origin: Literal["observation", "label"], name: str, declared: str) -> Node:
-    """A field's value in an expression; whole numbers are numbers."""
+def field_node(
+    origin: Literal["observation", "label"], name: str, declared: str, unit: str | None = None
+) -> Node:
+    """A field's value in an expression; whole numbers are numbers, and only numbers have a unit."""
     kind, reader = _READERS[declared]
-    return Node("field", kind, value=FieldRef(origin, name, reader))
+    followed = read_unit(unit) if kind == "number" else None
+    return Node("field", kind, value=FieldRef(origin, name, reader), unit=followed)
 
 
 def key_node(origin: Literal["observation", "label"], name: str, declared: str) -> Node:

@@ -14,11 +14,11 @@ from everloop_features.packing import (
     group_prefix,
     split_key,
     unpack_formatted,
-    unpack_group,
     unpack_key,
     version_of,
 )
 from everloop_features.pending import Block, Pending, unpack_pending
+from everloop_features.store import GroupStore
 
 if TYPE_CHECKING:
     from everloop_features.compiler import Compiled
@@ -48,7 +48,7 @@ class State:
         self.version = version
         self.layouts = compiled.layouts
         self.prefix = f"v{version}".encode() + SEPARATOR
-        self.tables: list[dict[Key, Group]] = [{} for _ in compiled.layouts]
+        self.tables = [GroupStore(layout) for layout in compiled.layouts]
         self.pending = Pending()
         self.blocks: dict[int, Block] = {}
         self.next_block = 0
@@ -71,12 +71,13 @@ class State:
 
     def merge(self, overlay: Overlay) -> None:
         """Take over an overlay, after its changes have been committed."""
-        for mine, theirs in zip(self.tables, overlay.tables, strict=True):
+        for mine, theirs, packed in zip(self.tables, overlay.tables, overlay.packed(), strict=True):
             for key, group in theirs.items():
-                if group is None:
-                    mine.pop(key, None)
+                value = packed[key]
+                if group is None or value is None:
+                    mine.drop(key)
                 else:
-                    mine[key] = group
+                    mine.put(key, group, value)
         self.event_clock_us, self.known_clock_us, self.position = overlay.clock
         gone = self.expired_blocks(self.known_clock_us)
         if overlay.pending:
@@ -116,9 +117,9 @@ class State:
         elif layout is None:
             raise StateFormatError(f"{kind!r} is no part of this pipeline version's state")
         elif value is None:
-            self.tables[layout.index].pop(unpack_key(rest), None)
+            self.tables[layout.index].drop(unpack_key(rest))
         else:
-            self.tables[layout.index][unpack_key(rest)] = unpack_group(value, layout)
+            self.tables[layout.index].load(unpack_key(rest), value)
 
     def _load_clock(self, value: bytes | None) -> None:
         clock: list[Any] = [LONG_AGO_US, LONG_AGO_US, 0] if value is None else unpack_formatted(value)
