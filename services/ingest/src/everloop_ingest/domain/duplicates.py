@@ -1,9 +1,31 @@
-"""Which records a log partition holds already: each (kind, source, id) once, within a horizon."""
+"""Which records a log partition holds already, each (kind, source, id) with a digest of its content.
 
-from collections import deque
-from collections.abc import Iterable
+The same content again is a duplicate. Other content is a conflict, but a label may be revised, and an
+observation may be published anew after it was retracted.
+"""
 
-__all__ = ["DuplicateWindow", "identity"]
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = ["DuplicateWindow", "Recent", "Verdict", "content_digest", "identity"]
+
+Verdict = Literal["new", "duplicate", "revision", "conflict"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RETRACTED = 1 << 64
+"""An entry is one number: known_at (µs, labels only), whether it is retracted, 64 bits of digest."""
+_DIGEST = _RETRACTED - 1
+_TIME_SHIFT = 65
+_SLACK = 64
+"""The window grows by one part in so many before it forgets: forgetting looks through a batch at once."""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def identity(kind: str, source: str, record_id: str) -> str:
@@ -11,33 +33,103 @@ def identity(kind: str, source: str, record_id: str) -> str:
     return f"{kind[0]}{record_id}\x1f{source}"
 
 
+def content_digest(event_time: datetime, fields: bytes, *, in_order: bool) -> int:
+    """64 bits of a record's event time and fields, as the JSON that the log holds.
+
+    Nulls do not count: a field that a later version of the pipeline adds changes no earlier record.
+    `in_order` says that the names are sorted and only nulls may be in the way.
+    """
+    if not in_order or b"null" in fields:
+        values = _decode(fields)
+        fields = _encode({name: values[name] for name in sorted(values) if values[name] is not None})
+    content = hashlib.blake2b(fields, digest_size=8)
+    content.update(event_time.isoformat().encode())
+    return int.from_bytes(content.digest(), "big")
+
+
 class DuplicateWindow:
-    """The identities of the last `limit` records of a log partition."""
+    """The newest `limit` identities of a log partition, or a few more: a text and a number each."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._order: deque[str] = deque()
-        self._held: set[str] = set()
-
-    def __contains__(self, record: str) -> bool:
-        return record in self._held
+        self._held: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._held)
+
+    def get(self, name: str) -> int | None:
+        """An identity's entry."""
+        return self._held.get(name)
 
     def resize(self, limit: int) -> None:
         """Change the horizon: the pipeline's file has changed."""
         self._limit = limit
-        self._forget()
+        self._forget(0)
 
-    def add(self, records: Iterable[str]) -> None:
-        """Take records that were accepted, in the log's order."""
-        for record in records:
-            if record not in self._held:
-                self._held.add(record)
-                self._order.append(record)
-        self._forget()
+    def take(self, changes: Mapping[str, int]) -> None:
+        """Take entries of records that were accepted, in the log's order."""
+        for name, entry in changes.items():
+            self._held.pop(name, None)  # so that it is the newest
+            self._held[name] = entry
+        self._forget(self._limit // _SLACK)
 
-    def _forget(self) -> None:
-        while len(self._order) > self._limit:
-            self._held.discard(self._order.popleft())
+    def _forget(self, slack: int) -> None:
+        surplus = len(self._held) - self._limit
+        if surplus > slack:
+            for name in list(islice(self._held, surplus)):
+                del self._held[name]
+
+
+class Recent:
+    """A window and what a batch adds to it, kept apart until the batch is committed."""
+
+    def __init__(self, window: DuplicateWindow) -> None:
+        self._window = window
+        self.changes: dict[str, int] = {}
+
+    def observe(self, source: str, record_id: str, digest: int) -> Verdict:
+        """Judge an observation; one that may enter the log is taken."""
+        name = identity("observation", source, record_id)
+        held = self._get(name)
+        if held is None or (held & _RETRACTED and held & _DIGEST != digest):
+            self.changes[name] = digest
+            return "new"
+        return "duplicate" if held & _DIGEST == digest else "conflict"
+
+    def label(self, source: str, record_id: str, digest: int, known_at: datetime) -> Verdict:
+        """Judge a label; one that may enter the log is taken.
+
+        Other content is a revision, unless it was known before what the log holds. An earlier revision that
+        comes again is a duplicate, not a revision back.
+        """
+        name = identity("label", source, record_id)
+        held = self._get(name)
+        known_us = (known_at - _EPOCH) // timedelta(microseconds=1)
+        if held is None:
+            self.changes[name] = known_us << _TIME_SHIFT | digest
+            return "new"
+        earlier = held & _DIGEST
+        if earlier == digest or self._get(_revised(name, digest)) is not None:
+            return "duplicate"
+        if known_us < held >> _TIME_SHIFT:
+            return "conflict"
+        self.changes[_revised(name, earlier)] = 0
+        self.changes[name] = known_us << _TIME_SHIFT | digest
+        return "revision"
+
+    def retract(self, source: str, record_id: str) -> Verdict:
+        """Judge a retraction, also of an observation that the window no longer holds."""
+        name = identity("observation", source, record_id)
+        held = self._get(name) or 0
+        if held & _RETRACTED:
+            return "duplicate"
+        self.changes[name] = held | _RETRACTED
+        return "new"
+
+    def _get(self, name: str) -> int | None:
+        found = self.changes.get(name)
+        return self._window.get(name) if found is None else found
+
+
+def _revised(name: str, digest: int) -> str:
+    return f"{name}\x1f{digest:x}"
