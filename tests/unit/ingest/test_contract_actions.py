@@ -208,3 +208,16 @@ def test_a_hostile_text_cannot_hold_the_worker() -> None:
     found = Contract(pipeline).check("observation", {**GOOD, "tail": "a" * 100_000}, source="s", now=NOW)
     assert isinstance(found, Refused)
     assert [violation.rule for violation in found.violations] == ["pattern"]
+
+
+def test_the_end_of_time_is_only_the_future() -> None:
+    """A date that a client takes for infinity must not stop the worker."""
+    text = TEXT.replace("WHEN_LATE", "").replace(
+        "allowed_lateness", "replay_sources: [s]\n  allowed_lateness"
+    )
+    pipeline = load(text)
+    assert isinstance(pipeline, Pipeline), pipeline
+    for end in ("9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"):
+        record = {**GOOD, "departure": end, "known_at": end}
+        found = Contract(pipeline).check("observation", record, source="s", now=NOW)
+        assert isinstance(found, Refused) is end.startswith("9")

@@ -5,7 +5,7 @@ take the fast way (`domain.shapes`, in C); whatever that refuses is explained by
 looks at each field.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -169,38 +169,24 @@ class Contract:
         """Rules about times, and those over several fields."""
         head, fields = parsed
         wrong: list[Found] = []
-        if head.known_at is not UNSET and not replays:
-            mend = "leave known_at out; only the pipeline's replay_sources, with the role replay, may give it"
-            wrong.append(found("known_at", text_of(head.known_at), "known-at-not-allowed", mend))
-        if known_at > now + self._skew:
-            wrong.append(found("known_at", text_of(known_at), "known-at-in-future", "correct the clock"))
-        if event_time > known_at + self._skew:
+        if head.known_at is not UNSET:
+            wrong += self._given_known_at(known_at, now, replays=replays)
+        if event_time - known_at > self._skew:
             mend = f"an event time is at most {self._skew} after the record is known: correct the clock"
             wrong.append(found("event_time", text_of(event_time), "event-in-future", mend))
         if self._lateness is not None and kind == "observation" and known_at - event_time > self._lateness:
             mend = f"send an observation within {self._lateness} of its event time"
             wrong.append(found("event_time", text_of(event_time), "late", mend, self._when_late))
         if kind in self._rules:
-            wrong += self._crossed(self._rules[kind], self._shapes[kind], fields, event_time)
+            wrong += _crossed(self._rules[kind], self._shapes[kind], fields, event_time)
         return wrong
 
-    @staticmethod
-    def _crossed(
-        rules: RecordRules, shape: Shape, fields: msgspec.Struct, event_time: datetime
-    ) -> list[Found]:
-        """The rules over several fields that a record breaks."""
-        values = shape.named(fields)
-        wrong = []
-        for position in rules.broken(values, microseconds(event_time)):
-            rule = rules.rules[position]
-            shown = {
-                name: "(personal data)" if shape.is_personal(name) else values.get(name, event_time)
-                for name in rules.uses[position]
-            }
-            text = ", ".join(f"{name}={text_of(value)}" for name, value in shown.items())[:200]
-            mend = rule.description or f"send a record for which {rule.expr} holds"
-            wrong.append(found(None, text, RULE_PREFIX + rule.name, mend, rule.action))
-        return wrong
+    def _given_known_at(self, known_at: datetime, now: datetime, *, replays: bool) -> Iterator[Found]:
+        if not replays:
+            mend = "leave known_at out; only the pipeline's replay_sources, with the role replay, may give it"
+            yield found("known_at", text_of(known_at), "known-at-not-allowed", mend)
+        if known_at - now > self._skew:
+            yield found("known_at", text_of(known_at), "known-at-in-future", "correct the clock")
 
 
 _NOTHING: Final[Sequence[Found]] = ()
@@ -218,6 +204,22 @@ def _shapes(pipeline: Pipeline) -> tuple[Mapping[Kind, Shape], str | None]:
         "retraction": Shape("event_time", keys, key, time_required=False, marker=marker),
     }
     return shapes, marker
+
+
+def _crossed(rules: RecordRules, shape: Shape, fields: msgspec.Struct, event_time: datetime) -> list[Found]:
+    """The rules over several fields that a record breaks."""
+    values = shape.named(fields)
+    wrong = []
+    for position in rules.broken(values, microseconds(event_time)):
+        rule = rules.rules[position]
+        shown = {
+            name: "(personal data)" if shape.is_personal(name) else values.get(name, event_time)
+            for name in rules.uses[position]
+        }
+        text = ", ".join(f"{name}={text_of(value)}" for name, value in shown.items())[:200]
+        mend = rule.description or f"send a record for which {rule.expr} holds"
+        wrong.append(found(None, text, RULE_PREFIX + rule.name, mend, rule.action))
+    return wrong
 
 
 def _refused(wrong: Sequence[Found], kind: Kind, record_id: str | None, key: bytes) -> Refused:

@@ -20,6 +20,7 @@ LONGEST_ID: Final = 200
 Parsed = tuple[Any, msgspec.Struct]
 """A record's head (id, event_time, known_at) and its fields."""
 
+_HEAD_TIMES: Final = ("event_time", "known_at")
 _Time = Annotated[datetime, Meta(tz=True)]
 
 
@@ -97,8 +98,9 @@ class Shape:
         try:
             head = msgspec.convert(data, self._head)
             fields: msgspec.Struct = msgspec.convert(data, shape)
-            _to_utc(head, ("event_time", "known_at"))
-            _to_utc(fields, self._times)
+            _to_utc(head, _HEAD_TIMES)
+            if self._times:
+                _to_utc(fields, self._times)
         except (msgspec.ValidationError, OverflowError):
             return None
         return head, fields
