@@ -48,7 +48,8 @@ async def test_corrections_hold_across_a_kill(ingest, records, unique, until) ->
     ingest.kill()
     changed = [{**record, "wind": 7} for record in first[:5]]
     revised = [{**record, "arrival_delay": 1, "known_at": "2026-01-02T00:00:00Z"} for record in told[:5]]
-    stale = [{**record, "arrival_delay": 2, "known_at": "2026-01-01T08:00:00Z"} for record in told[5:7]]
+    earlier = {"event_time": "2026-01-01T07:00:00Z", "known_at": "2026-01-01T08:00:00Z"}
+    stale = [{**record, **earlier} for record in told[5:7]]
     withdrawn = [{"id": f"o{n}", "origin": first[n]["origin"]} for n in range(10, 13)]
     await ingest.produce_records(name, [*changed, *first], typed("observation"))
     await ingest.produce_records(name, [*revised, *stale, *told], typed("label"))

@@ -208,6 +208,19 @@ def test_a_broken_retraction_is_quarantined_as_one() -> None:
     assert (event.kind, event.retraction, event.reason) == ("label", True, "required")
 
 
+def test_what_stands_in_the_log_is_what_holds() -> None:
+    """An id that came back after the horizon stands there twice: the later one is in force."""
+    worker = Worker()
+    worker.take(OBSERVATION)
+    old, worker.log = worker.log, []
+    worker.restart()  # as if it were forgotten
+    worker.take({**OBSERVATION, "wind": 4})
+    worker.log = old + worker.log
+    worker.restart()
+    assert worker.take({**OBSERVATION, "wind": 4}) == {("duplicate", "observation"): 1}
+    assert worker.take(OBSERVATION) == {("quarantined", "conflict"): 1}
+
+
 def test_warnings_are_counted_and_marked() -> None:
     """Whoever looks at a strange model finds the rows that were let in with a warning."""
     worker = Worker()

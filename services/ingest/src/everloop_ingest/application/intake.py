@@ -18,7 +18,7 @@ from everloop_schemas.ids import derived_id
 from everloop_schemas.partition import partition_of
 
 from everloop_ingest.application import names
-from everloop_ingest.application.log_entries import LogEntry, entry_of, judge, read_entry
+from everloop_ingest.application.log_entries import LogEntry, entry_of, judge, read_entry, take
 from everloop_ingest.application.reading import Read, read_record
 from everloop_ingest.domain.contract import Checked, Contract, Kind, Refused
 from everloop_ingest.domain.duplicates import DuplicateWindow, Recent
@@ -70,7 +70,7 @@ class Intake:
         """Learn what the log holds from its newest records."""
         recent = Recent(self._seen)
         for entry in filter(None, (read_entry(record.value) for record in records)):
-            judge(entry, recent, fresh=False)
+            take(entry, recent)
         self._seen.take(recent.changes)
         self._tally = self._tally_after(records)
 
@@ -184,7 +184,7 @@ class _Batch:
     def _judge(self, record: ConsumerRecord, read: Read, checked: Checked) -> None:
         """Hold a record that meets the contract against what the log holds."""
         entry, counts = entry_of(read.source or "", checked), self._state.counts
-        verdict = judge(entry, self._state.recent, fresh=True)
+        verdict = judge(entry, self._state.recent)
         if verdict == "duplicate":
             counts["duplicate", checked.kind] += 1
         elif verdict == "conflict":

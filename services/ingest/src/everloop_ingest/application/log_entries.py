@@ -8,7 +8,7 @@ import msgspec
 from everloop_ingest.domain.contract import Checked, Kind
 from everloop_ingest.domain.duplicates import Recent, Verdict, content_digest
 
-__all__ = ["LogEntry", "digest_of", "entry_of", "judge", "read_entry"]
+__all__ = ["LogEntry", "entry_of", "judge", "read_entry", "take"]
 
 
 class LogEntry(msgspec.Struct, omit_defaults=True):
@@ -57,17 +57,23 @@ def read_entry(value: bytes | None) -> LogEntry | None:
         return None
 
 
-def digest_of(entry: LogEntry, *, fresh: bool) -> int:
-    """The digest of an entry's content; a fresh one has its names in order."""
-    return content_digest(entry.event_time, bytes(entry.fields), in_order=fresh)
+def judge(entry: LogEntry, recent: Recent) -> Verdict:
+    """Whether the log holds a new entry already, or something else under its name; what is new is taken."""
+    if entry.retraction:
+        return recent.judge_retraction(entry.source, entry.id)
+    digest = content_digest(entry.event_time, bytes(entry.fields), in_order=True)
+    if entry.kind == "label":
+        return recent.judge_label(entry.source, entry.id, digest, entry.known_at)
+    return recent.judge_observation(entry.source, entry.id, digest)
 
 
-def judge(entry: LogEntry, recent: Recent, *, fresh: bool) -> Verdict:
-    """Whether the log holds this already, or something else under its name; what is new is taken."""
-    match entry.what:
-        case "retraction":
-            return recent.retract(entry.source, entry.id)
-        case "label":
-            return recent.label(entry.source, entry.id, digest_of(entry, fresh=fresh), entry.known_at)
-        case _:
-            return recent.observe(entry.source, entry.id, digest_of(entry, fresh=fresh))
+def take(entry: LogEntry, recent: Recent) -> None:
+    """Remember an entry that stands in the log; an earlier version may have ordered its fields otherwise."""
+    if entry.retraction:
+        recent.take_retraction(entry.source, entry.id)
+        return
+    digest = content_digest(entry.event_time, bytes(entry.fields), in_order=False)
+    if entry.kind == "label":
+        recent.take_label(entry.source, entry.id, digest, entry.known_at)
+    else:
+        recent.take_observation(entry.source, entry.id, digest)

@@ -81,54 +81,72 @@ class DuplicateWindow:
 
 
 class Recent:
-    """A window and what a batch adds to it, kept apart until the batch is committed."""
+    """A window and what a batch adds to it, kept apart until the batch is committed.
+
+    `judge_…` says what a record is to the log, and takes one that may enter it; `take_…` takes what stands
+    in the log already.
+    """
 
     def __init__(self, window: DuplicateWindow) -> None:
         self._window = window
         self.changes: dict[str, int] = {}
 
-    def observe(self, source: str, record_id: str, digest: int) -> Verdict:
-        """Judge an observation; one that may enter the log is taken."""
-        name = identity("observation", source, record_id)
-        held = self._get(name)
-        if held is None or (held & _RETRACTED and held & _DIGEST != digest):
-            self.changes[name] = digest
-            return "new"
-        return "duplicate" if held & _DIGEST == digest else "conflict"
+    def judge_observation(self, source: str, record_id: str, digest: int) -> Verdict:
+        """A retracted observation may be published anew with other content."""
+        held = self._get(identity("observation", source, record_id))
+        if held is not None and held & _DIGEST == digest:
+            return "duplicate"
+        if held is not None and not held & _RETRACTED:
+            return "conflict"
+        self.take_observation(source, record_id, digest)
+        return "new"
 
-    def label(self, source: str, record_id: str, digest: int, known_at: datetime) -> Verdict:
-        """Judge a label; one that may enter the log is taken.
+    def take_observation(self, source: str, record_id: str, digest: int) -> None:
+        """An observation that the log holds."""
+        self.changes[identity("observation", source, record_id)] = digest
 
-        Other content is a revision, unless it was known before what the log holds. An earlier revision that
-        comes again is a duplicate, not a revision back.
+    def judge_label(self, source: str, record_id: str, digest: int, known_at: datetime) -> Verdict:
+        """Other content is a revision, unless it was known before what the log holds.
+
+        An earlier revision that comes again is a duplicate, not a revision back.
         """
         name = identity("label", source, record_id)
         held = self._get(name)
-        known_us = (known_at - _EPOCH) // timedelta(microseconds=1)
-        if held is None:
-            self.changes[name] = known_us << _TIME_SHIFT | digest
-            return "new"
-        earlier = held & _DIGEST
-        if earlier == digest or self._get(_revised(name, digest)) is not None:
-            return "duplicate"
-        if known_us < held >> _TIME_SHIFT:
-            return "conflict"
-        self.changes[_revised(name, earlier)] = 0
-        self.changes[name] = known_us << _TIME_SHIFT | digest
-        return "revision"
+        if held is not None:
+            if held & _DIGEST == digest or self._get(_revised(name, digest)) is not None:
+                return "duplicate"
+            if _microseconds(known_at) < held >> _TIME_SHIFT:
+                return "conflict"
+        self.take_label(source, record_id, digest, known_at)
+        return "new" if held is None else "revision"
 
-    def retract(self, source: str, record_id: str) -> Verdict:
-        """Judge a retraction, also of an observation that the window no longer holds."""
-        name = identity("observation", source, record_id)
-        held = self._get(name) or 0
-        if held & _RETRACTED:
+    def take_label(self, source: str, record_id: str, digest: int, known_at: datetime) -> None:
+        """A label that the log holds, and perhaps a revision of an earlier one."""
+        name = identity("label", source, record_id)
+        held = self._get(name)
+        if held is not None and held & _DIGEST != digest:
+            self.changes[_revised(name, held & _DIGEST)] = 0
+        self.changes[name] = _microseconds(known_at) << _TIME_SHIFT | digest
+
+    def judge_retraction(self, source: str, record_id: str) -> Verdict:
+        """An observation may be retracted that the window no longer holds."""
+        if (self._get(identity("observation", source, record_id)) or 0) & _RETRACTED:
             return "duplicate"
-        self.changes[name] = held | _RETRACTED
+        self.take_retraction(source, record_id)
         return "new"
+
+    def take_retraction(self, source: str, record_id: str) -> None:
+        """A retraction that the log holds."""
+        name = identity("observation", source, record_id)
+        self.changes[name] = (self._get(name) or 0) | _RETRACTED
 
     def _get(self, name: str) -> int | None:
         found = self.changes.get(name)
         return self._window.get(name) if found is None else found
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _revised(name: str, digest: int) -> str:
