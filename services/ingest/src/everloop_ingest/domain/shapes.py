@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -20,7 +21,9 @@ LONGEST_ID: Final = 200
 Parsed = tuple[Any, msgspec.Struct]
 """A record's head (id, event_time, known_at) and its fields."""
 
+_HEADS: Final = 3
 _HEAD_TIMES: Final = ("event_time", "known_at")
+_NO_CONTROLS: Final = r"^[^\x00-\x1f\x7f]+$"
 _Time = Annotated[datetime, Meta(tz=True)]
 
 
@@ -43,11 +46,14 @@ class Shape:
         ordered = dict(sorted(fields.items()))  # equal content is equal bytes, however the file orders it
         names = {name: f"f{position}" for position, name in enumerate(ordered)}
         self._expected = Expected(event_time, dict(fields), LONGEST_ID, time_required, marker)
-        self._allowed = frozenset({"id", "known_at", event_time, *fields, *filter(None, [marker])})
         self._marker = marker
-        self._head = _head_struct(event_time, required=time_required)
-        self._fields = _fields_struct(ordered, names)
-        self._typed = _fields_struct({name: _type_alone(spec) for name, spec in ordered.items()}, names)
+        form = _Form(event_time, names, time_required, marker)
+        self._strict = form.struct(ordered)
+        self._typed = form.struct({name: _type_alone(spec) for name, spec in ordered.items()})
+        self._fields = msgspec.defstruct(
+            "Fields", list(names.values()), rename={ours: theirs for theirs, ours in names.items()}
+        )
+        self._end = _HEADS + len(names)
         self._patterns = _patterns(ordered, names)
         self._keys = [names[name] for name in key_names]
         self._key_names = list(key_names)
@@ -56,9 +62,7 @@ class Shape:
 
     def parse(self, data: Mapping[str, Any]) -> Parsed | None:
         """The record's head and fields, or None where something is wrong (or merely needs a second look)."""
-        if not data.keys() <= self._allowed:
-            return None
-        parsed = self._convert(data, self._fields)
+        parsed = self._convert(data, self._strict)
         if parsed is None or (self._patterns and not self._matches(parsed[1])):
             return None
         return parsed if self._marker is None or data.get(self._marker, True) is True else None
@@ -68,7 +72,7 @@ class Shape:
         wrong, mended = explain(data, self._expected)
         if any(each.spoils_types for each in wrong):
             return None, wrong
-        parsed = self._convert(mended, self._typed if wrong else self._fields)
+        parsed = self._convert(mended, self._typed if wrong else self._strict)
         if parsed is None:
             mend = "send what the pipeline file declares"
             return None, [*wrong, found(None, text_of(data), "type", mend)]
@@ -96,8 +100,8 @@ class Shape:
 
     def _convert(self, data: Mapping[str, Any], shape: Any) -> Parsed | None:
         try:
-            head = msgspec.convert(data, self._head)
-            fields: msgspec.Struct = msgspec.convert(data, shape)
+            head = msgspec.convert(data, shape)
+            fields: msgspec.Struct = self._fields(*msgspec.structs.astuple(head)[_HEADS : self._end])
             _to_utc(head, _HEAD_TIMES)
             if self._times:
                 _to_utc(fields, self._times)
@@ -113,23 +117,33 @@ class Shape:
         return True
 
 
-def _head_struct(event_time: str, *, required: bool) -> Any:
-    """Id and times of a record, whose event time has a name of its own."""
-    identifier = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
-    when: Any = ("event_time", _Time) if required else ("event_time", _Time | UnsetType, UNSET)
-    attributes: list[Any] = [("id", identifier), when, ("known_at", _Time | UnsetType, UNSET)]
-    return msgspec.defstruct("Head", attributes, rename={"event_time": event_time})
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How records of one kind name things. Attribute names are ours: a field may be named like a method."""
+
+    event_time: str
+    names: Mapping[str, str]
+    time_required: bool
+    marker: str | None
+
+    def struct(self, fields: Mapping[str, FieldSpec]) -> Any:
+        """The struct that a record is converted to: id, event_time, known_at, then the fields."""
+        identifier = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID, pattern=_NO_CONTROLS)]
+        later = _Time | UnsetType
+        when: Any = ("event_time", _Time) if self.time_required else ("event_time", later, UNSET)
+        attributes: list[Any] = [("id", identifier), when, ("known_at", later, UNSET)]
+        attributes += [_attribute(self.names[name], spec) for name, spec in fields.items()]
+        renamed = {"event_time": self.event_time, **{ours: theirs for theirs, ours in self.names.items()}}
+        if self.marker is not None:
+            attributes.append(("marker", bool | UnsetType, UNSET))
+            renamed["marker"] = self.marker
+        return msgspec.defstruct(
+            "Record", attributes, kw_only=True, forbid_unknown_fields=True, rename=renamed
+        )
 
 
-def _fields_struct(fields: Mapping[str, FieldSpec], names: Mapping[str, str]) -> Any:
-    """The declared fields; attribute names are ours, since a field may be named like a method."""
-    attributes: list[Any] = [
-        (names[name], _type_of(spec) | None, None) if spec.nullable else (names[name], _type_of(spec))
-        for name, spec in fields.items()
-    ]
-    return msgspec.defstruct(
-        "Fields", attributes, kw_only=True, rename={ours: theirs for theirs, ours in names.items()}
-    )
+def _attribute(name: str, spec: FieldSpec) -> Any:
+    return (name, _type_of(spec) | None, None) if spec.nullable else (name, _type_of(spec))
 
 
 def _type_alone(spec: FieldSpec) -> FieldSpec:
