@@ -73,7 +73,7 @@ class Violation(Part):
 
 
 class RecordAccepted(Event):
-    """One entry of a pipeline's log: an observation or a label that met the contract."""
+    """One entry of a pipeline's log: an observation, a label or a retraction that met the contract."""
 
     topic: ClassVar[str] = "ingest-record-accepted-v1"
     kind: Literal["observation", "label"]
@@ -82,6 +82,11 @@ class RecordAccepted(Event):
     event_time: AwareDatetime
     known_at: AwareDatetime
     fields: dict[str, Value] = Field(description="declared fields, the partition key's among them")
+    retraction: bool = Field(
+        default=False,
+        description="the observation of this id is withdrawn; kind is label then, without a value",
+    )
+    warnings: list[Violation] = Field(default=[], description="broken rules that only warn")
 
 
 class RecordQuarantined(Event):
@@ -98,6 +103,7 @@ class RecordQuarantined(Event):
     data_base64: str = Field(description="the original value, base64")
     inbound_partition: int
     inbound_offset: int
+    retraction: bool = Field(default=False, description="whether it is a retraction; kind is label then")
 
 
 class DataArrived(Event):

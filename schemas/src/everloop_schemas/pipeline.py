@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from everloop_schemas.events import PipelineName
 from everloop_schemas.pipeline_parts import (
+    Action,
     Expression,
     FieldSpec,
     Gate,
@@ -23,6 +24,7 @@ from everloop_schemas.pipeline_parts import (
     PipelineTest,
     Rollout,
     Rows,
+    Rule,
     Search,
     Section,
     ServiceLevels,
@@ -34,6 +36,7 @@ from everloop_schemas.problems import Path, Problem, from_pydantic, with_lines
 from everloop_schemas.yaml_lines import read_yaml
 
 __all__ = [
+    "Action",
     "FieldSpec",
     "Gate",
     "Label",
@@ -45,6 +48,7 @@ __all__ = [
     "Problem",
     "Rollout",
     "Rows",
+    "Rule",
     "Search",
     "ServiceLevels",
     "Training",

@@ -18,7 +18,9 @@ from pydantic_core import PydanticCustomError
 from everloop_schemas.durations import Duration
 
 __all__ = [
+    "Action",
     "Expression",
+    "FieldRule",
     "FieldSpec",
     "Gate",
     "Label",
@@ -30,6 +32,7 @@ __all__ = [
     "PipelineTest",
     "Rollout",
     "Rows",
+    "Rule",
     "Search",
     "ServiceLevels",
     "Training",
@@ -55,6 +58,12 @@ Name = Annotated[str, Key(pattern=_NAME_PATTERN), AfterValidator(_usable_name)]
 Expression = Annotated[str, Key(min_length=1, max_length=2000)]
 """Text of the feature language; its meaning is checked by everloop_features."""
 Metric = Literal["log_loss", "brier", "auc", "mae", "rmse"]
+Action = Literal["refuse", "quarantine", "warn"]
+"""What becomes of a record that breaks a rule. Over HTTP, `refuse` answers 422 for that row, `quarantine`
+accepts it and the worker quarantines it; from Kafka both quarantine. `warn` lets it in, counted and marked.
+"""
+FieldRule = Literal["type", "required", "min", "max", "allowed-values", "pattern", "max-length"]
+"""The reason codes of a field's own rules."""
 Share = Annotated[float, Key(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Key(allow_inf_nan=False)]
 
@@ -90,7 +99,31 @@ class FieldSpec(Section):
     """The highest value that is accepted (number and integer only)."""
     values: Annotated[list[str], Key(min_length=1)] | None = None
     """The only values that are accepted (category only); without it every text is."""
+    pattern: Annotated[str, Key(min_length=1, max_length=500)] | None = None
+    """A regular expression in RE2's syntax that the whole text matches (category and string only)."""
+    max_length: Annotated[int, Key(ge=1, le=1_000_000)] | None = None
+    """How many characters are accepted (category and string only)."""
+    actions: Annotated[dict[FieldRule, Action], Key(min_length=1)] | None = None
+    """What becomes of a record that breaks one of the field's rules, by the rule's code; else `refuse`."""
     description: str | None = None
+    pii: bool | None = None
+    """Whether it is about a person: its values are then shown in no reason of a refusal."""
+    source: str | None = None
+    """Where its values come from, for people."""
+    owner: str | None = None
+    """Who answers for it, for people."""
+
+
+class Rule(Section):
+    """A rule over several fields of one record, such as `arrived >= departed`."""
+
+    name: Name
+    """Names the rule in reasons, as `rule:NAME`."""
+    expr: Expression
+    """A boolean expression of the feature language over the record's fields; null passes."""
+    description: str | None = None
+    """What to do, in the words of those who send records."""
+    action: Action = "refuse"
 
 
 class Observation(Section):
@@ -103,6 +136,12 @@ class Observation(Section):
     """CloudEvents sources that may say when a record was known: they replay history."""
     max_future_skew: Annotated[Duration, Key(ge=timedelta(0))] = timedelta(minutes=5)
     """How far an event time may lie after the time the record was known."""
+    allowed_lateness: Annotated[Duration, Key(gt=timedelta(0))] | None = None
+    """How long after its event time an observation may become known; without it, however long."""
+    when_late: Literal["apply", "quarantine"] | None = None
+    """What becomes of a later one: `quarantine` (the default), or `apply` it now, marked with a warning."""
+    rules: Annotated[list[Rule], Key(min_length=1, max_length=100)] | None = None
+    """Rules over several fields of an observation."""
     dedupe_records: Annotated[int, Key(ge=1, le=100_000_000)] = 200_000
     """How many records of a partition duplicates are searched in."""
     notify_every: Annotated[int, Key(ge=1)] = 1000
@@ -118,6 +157,8 @@ class Label(Section):
     """The value's name and its expression over the label's and the observation's fields."""
     expected_after: Annotated[Duration, Key(gt=timedelta(0))] = timedelta(days=1)
     """How long after its observation a label is usually known."""
+    rules: Annotated[list[Rule], Key(min_length=1, max_length=100)] | None = None
+    """Rules over several fields of a label, the partition key's among them."""
 
     @property
     def name(self) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from everloop_schemas.pipeline_parts import FieldSpec, Gate
+from everloop_schemas.patterns import PatternError, compile_pattern
+from everloop_schemas.pipeline_parts import FieldSpec, Gate, Rule
 from everloop_schemas.problems import Path, Problem, dotted
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def _field(path: Path, spec: FieldSpec) -> Iterator[Problem]:
             yield _problem((*path, key), "not-for-type", message, "take it out, or change the type")
     if spec.min is not None and spec.max is not None and spec.min > spec.max:
         yield _problem((*path, "max"), "max", f"max {spec.max:g} is below min {spec.min:g}", "swap them")
+    yield from _text_rules(path, spec)
+    yield from _actions(path, spec)
     if spec.values is None:
         return
     if spec.type != "category":
@@ -87,6 +90,62 @@ def _field(path: Path, spec: FieldSpec) -> Iterator[Problem]:
         if value in spec.values[:position]:
             message = f"{value!r} stands there twice"
             yield _problem((*path, "values", position), "duplicate", message, "keep one of them")
+
+
+def _text_rules(path: Path, spec: FieldSpec) -> Iterator[Problem]:
+    for key in ("pattern", "max_length"):
+        if getattr(spec, key) is not None and spec.type not in ("category", "string"):
+            message = f"a {spec.type} has no {key}"
+            yield _problem((*path, key), "not-for-type", message, "take it out, or make it a string")
+    if spec.pattern is not None:
+        try:
+            compile_pattern(spec.pattern)
+        except PatternError as error:
+            mend = "write a regular expression in RE2's syntax: no look-around and no back-references"
+            yield _problem((*path, "pattern"), "pattern", str(error), mend)
+
+
+_RULE_KEYS = {
+    "min": "min",
+    "max": "max",
+    "allowed-values": "values",
+    "pattern": "pattern",
+    "max-length": "max_length",
+}
+"""The key that sets each of a field's rules; `type` and `required` always hold."""
+
+
+def _actions(path: Path, spec: FieldSpec) -> Iterator[Problem]:
+    for rule, action in (spec.actions or {}).items():
+        place = (*path, "actions", rule)
+        if rule in _RULE_KEYS and getattr(spec, _RULE_KEYS[rule]) is None:
+            message = f"the field has no {_RULE_KEYS[rule]}"
+            yield _problem(place, "goes-with", message, f"add {_RULE_KEYS[rule]}, or take this out")
+        elif rule not in _RULE_KEYS and action == "warn":
+            message = "the log holds only values of their declared type"
+            mend = "refuse or quarantine" if rule == "type" else "declare the field nullable: true instead"
+            yield _problem(place, "not-for-type", message, mend)
+
+
+def _record_rules(pipeline: "Pipeline") -> Iterator[Problem]:
+    sections: tuple[tuple[str, list[Rule] | None], ...] = (
+        ("observation", pipeline.observation.rules),
+        ("label", pipeline.label.rules),
+    )
+    for section, rules in sections:
+        names = [rule.name for rule in rules or ()]
+        for position, name in enumerate(names):
+            if name in names[:position]:
+                path = (section, "rules", position, "name")
+                yield _problem(path, "duplicate", f"'{name}' stands there twice", "rename one of them")
+
+
+def _lateness(pipeline: "Pipeline") -> Iterator[Problem]:
+    observation = pipeline.observation
+    if observation.when_late is not None and observation.allowed_lateness is None:
+        mend = "add allowed_lateness: 7d, or take it out"
+        message = "nothing is late without allowed_lateness"
+        yield _problem(("observation", "when_late"), "goes-with", message, mend)
 
 
 def _gates(pipeline: "Pipeline") -> Iterator[Problem]:
@@ -137,6 +196,8 @@ _RULES: tuple[Callable[["Pipeline"], Iterator[Problem]], ...] = (
     _times,
     _label_names,
     _fields,
+    _record_rules,
+    _lateness,
     _gates,
     _service_levels,
     _tests,

@@ -190,7 +190,14 @@ class Sender:
             number % 2,
         )
 
-    async def label(self, at: datetime, number: int, outcome: float) -> None:
+    async def label(self, at: datetime, number: int, outcome: float | None) -> None:
+        fields = {"site": "a", "outcome": outcome}
+        await self._record(at, number, fields, retraction=False)
+
+    async def retraction(self, at: datetime, number: int) -> None:
+        await self._record(at, number, {"site": "a"}, retraction=True)
+
+    async def _record(self, at: datetime, number: int, fields: dict, *, retraction: bool) -> None:
         await self.send(
             events.RecordAccepted(
                 kind="label",
@@ -198,7 +205,8 @@ class Sender:
                 source="test",
                 event_time=at,
                 known_at=at,
-                fields={"site": "a", "outcome": outcome},
+                fields=fields,
+                retraction=retraction,
             ),
             number % 2,
         )
@@ -242,6 +250,34 @@ async def test_joins_in_either_order_once_although_killed(
     assert first["auc"] == pytest.approx(0.5)
     one = monitor.get(f"/v1/predictions/15?pipeline={name}").json()["predictions"][0]
     assert (one["label"], one["output"]) == (1.0, 0.25)
+
+
+async def test_corrections_change_what_answers_are_judged_by(
+    monitor: Monitor, name: str, sender: Sender
+) -> None:
+    """An outcome that was corrected or withdrawn must not approve, nor condemn, a model."""
+    await sender.define()
+    later, last = START + timedelta(hours=1), START + timedelta(hours=2)
+    for number in range(10):
+        await sender.prediction(START, number, 0.25)
+        await sender.label(later, number, 1.0)
+    await sender.label(last, 0, 0.0)  # revised
+    await sender.label(START, 1, 0.0)  # known before the one in force: changes nothing
+    await sender.label(last, 2, None)  # revised to no outcome
+    await sender.retraction(last, 3)
+    await sender.retraction(last, 14)  # before its label and its answer
+    await sender.label(last, 14, 1.0)
+    await sender.prediction(START, 14, 0.25)
+    await sender.label(last, 3, 1.0)  # an outcome of what is withdrawn
+    await sender._producer.flush()
+
+    def settled(body: dict) -> bool:
+        return [(day["rows"], day["positive_share"]) for day in body["days"]] == [(8, 7 / 8)]
+
+    monitor.until(f"/v1/pipelines/{name}/performance", settled)
+    for number, label in ((0, 0.0), (1, 1.0), (2, None), (3, None), (14, None)):
+        page = monitor.get(f"/v1/predictions/{number}?pipeline={name}").json()["predictions"][0]
+        assert page["label"] == label, number
 
 
 async def test_a_shifted_feature_raises_one_alarm(monitor: Monitor, name: str, sender: Sender, kafka) -> None:

@@ -201,6 +201,46 @@ async def attempt_begun(process, world, number):
     await asyncio.sleep(0.3)
 
 
+async def test_corrections_follow_from_their_cut_on(broker, postgres, home, unique):
+    """What is retracted or revised leaves later datasets; earlier ones stay as they were made."""
+    world = World(pipeline_of(unique("flights"), rows=700, trees=5))
+    name = world.pipeline.pipeline
+    async with (
+        Neighbours(broker) as neighbours,
+        trainer(broker, postgres.dsn, home, segment_rows=200) as process,
+        Ears(broker, name) as ears,
+    ):
+        await neighbours.define(world)
+        world.grow(400)
+        await neighbours.publish(world)
+        first = await asked_for(process, ears, name, 1)
+        world.correct(retracted=range(0, 30, 3), revised=range(100, 110), nullified=range(200, 205))
+        await neighbours.publish(world)
+        second = await asked_for(process, ears, name, 2)
+        assert second.dataset.rows == first.dataset.rows - 10 - 5
+        assert second.dataset.sha256 != first.dataset.sha256
+        for model in (first, second):
+            number = model.model_version
+            verified = (await process.post(f"/v1/pipelines/{name}/models/{number}/verify")).json()
+            assert verified["dataset"] == {
+                "recorded": model.dataset.sha256,
+                "rebuilt": model.dataset.sha256,
+                "equal": True,
+            }
+        page = (await process.get(f"/v1/pipelines/{name}/observations/f3")).json()
+        assert page["retraction"]["known_at"] > page["observation"]["known_at"]
+        assert page["label"]["fields"]["delay"] is not None
+        page = (await process.get(f"/v1/pipelines/{name}/observations/f100")).json()
+        assert (page["label"]["fields"]["delay"], page["retraction"]) == (99.0, None)
+
+
+async def asked_for(process, ears, name, count):
+    """The model of a run that a person asks for."""
+    answer = await process.post(f"/v1/pipelines/{name}/runs", {"reason": "corrected"})
+    assert answer.status_code == 202, answer.text
+    return await ears.wait_for(ModelTrained, count)
+
+
 async def test_a_run_that_cannot_work_says_why(broker, postgres, home, unique):
     """Labels of one kind only: no model, a reason, what to do, and the next rows are tried again."""
     world = World(pipeline_of(unique("alike"), rows=400))

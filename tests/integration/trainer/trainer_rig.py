@@ -104,12 +104,30 @@ class World:
             self._add(origin, "label", f"f{i}", at + timedelta(hours=2), told)
         self.made += rows
 
-    def _add(self, partition, kind, id_, at, fields):
-        record = RecordAccepted(kind=kind, id=id_, source="test", event_time=at, known_at=at, fields=fields)
+    def correct(self, *, retracted=(), revised=(), nullified=()):
+        """Withdraw observations; give labels another value, or none."""
+        at = START + timedelta(minutes=6) * self.made + timedelta(hours=3)
+        for i, delay in [*((i, 99.0) for i in revised), *((i, None) for i in nullified)]:
+            key = {"origin": ("EWR", "JFK")[i % PARTITIONS]}
+            self._add(i % PARTITIONS, "label", f"f{i}", at, {**key, "delay": delay})
+        for i in retracted:
+            key = {"origin": ("EWR", "JFK")[i % PARTITIONS]}
+            self._add(i % PARTITIONS, "label", f"f{i}", at, key, retraction=True)
+
+    def _add(self, partition, kind, id_, at, fields, *, retraction=False):
+        record = RecordAccepted(
+            kind=kind,
+            id=id_,
+            source="test",
+            event_time=at,
+            known_at=at,
+            fields=fields,
+            retraction=retraction,
+        )
         self.logs[partition].append(record)
 
     def labels(self, partition):
-        return sum(record.kind == "label" for record in self.logs[partition])
+        return sum(record.kind == "label" and not record.retraction for record in self.logs[partition])
 
 
 class Neighbours:
@@ -183,7 +201,7 @@ class Neighbours:
             id=f"arrived-{partition}-{len(log)}",
             pipeline=world.pipeline.pipeline,
             partition=partition,
-            observations=len(log) - world.labels(partition),
+            observations=sum(record.kind == "observation" for record in log),
             labels=world.labels(partition),
             known_at=log[-1].known_at,
         )

@@ -85,6 +85,18 @@ def test_a_broken_expression_is_found_offline_too(run, tmp_path):
     assert "broken.yaml:16" in err
 
 
+def test_a_broken_rule_over_fields_is_found_offline_too(run, tmp_path):
+    """A rule that cannot be checked would otherwise show when the first record comes."""
+    rules = "event_time: ordered_at\n  rules: [{name: dear, expr: prize > 3}]"
+    (tmp_path / "broken.yaml").write_text(GOOD.replace("event_time: ordered_at", rules))
+    code, _, err = run("check", "broken.yaml")
+    assert code == 1
+    assert "broken.yaml:" in err
+    assert "observation.rules[0].expr: 'prize' is not known here [unknown-name]; did you mean" in " ".join(
+        err.split()
+    )
+
+
 def test_explain_prints_defaults(run, good):
     """A default that nobody can see is a surprise in production."""
     code, out, _ = run("explain", good, "--json")

@@ -163,10 +163,11 @@ def test_foreign_bytes_in_the_log_do_not_stop_the_restore() -> None:
 def test_the_window_forgets_the_oldest() -> None:
     """The horizon bounds the memory."""
     window = DuplicateWindow(3)
-    window.add(["a", "b", "c", "d"])
-    assert ("a" in window, "b" in window, len(window)) == (False, True, 3)
-    window.resize(1)
-    assert ("c" in window, "d" in window) == (False, True)
+    window.take({"a": 1, "b": 2, "c": 3, "d": 4})
+    assert (window.get("a"), window.get("b"), len(window)) == (None, 2, 3)
+    window.take({"b": 5})
+    window.resize(2)
+    assert (window.get("c"), window.get("d"), window.get("b")) == (None, 4, 5)
 
 
 def test_identities_do_not_collide() -> None:

@@ -277,3 +277,52 @@ def test_durations(text: str, span: timedelta, normal: str) -> None:
     assert parse_duration(text) == span
     assert format_duration(span) == normal
     assert parse_duration(normal) == span
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("{type: integer, pattern: '[0-9]'}", "observation.fields.visits.pattern:not-for-type"),
+        ("{type: number, max_length: 3}", "observation.fields.visits.max_length:not-for-type"),
+        ("{type: string, pattern: '(?=a)'}", "observation.fields.visits.pattern:pattern"),
+        ("{type: string, pattern: '(a'}", "observation.fields.visits.pattern:pattern"),
+        (
+            "{type: string, pattern: '((a{1,900}){1,900})'}",
+            "observation.fields.visits.pattern:pattern",
+        ),
+        ("{type: string, actions: {min: warn}}", "observation.fields.visits.actions.min:goes-with"),
+        ("{type: string, actions: {type: warn}}", "observation.fields.visits.actions.type:not-for-type"),
+        (
+            "{type: string, actions: {colour: warn}}",
+            "observation.fields.visits.actions.colour:allowed-values",
+        ),
+        ("{type: string, max_length: 2, actions: {max-length: drop}}", "actions.max-length:allowed-values"),
+    ],
+)
+def test_what_a_field_may_ask_is_checked(field: str, expected: str) -> None:
+    """A rule that could never hold, or never be broken, is a mistake of the file."""
+    found = problems(SMALL.replace("{type: integer, min: 0}", field))
+    assert [f"{each.field}:{each.rule}".endswith(expected) for each in found] == [True], found
+
+
+def test_lateness_and_names_of_rules_are_checked() -> None:
+    late = SMALL.replace("  event_time: at\n", "  event_time: at\n  when_late: apply\n")
+    assert brief(late) == [(5, "observation.when_late", "goes-with")]
+    rules = "  rules: [{name: r, expr: visits > 1}, {name: r, expr: visits > 2}]\n"
+    twice = SMALL.replace("  event_time: at\n", "  event_time: at\n" + rules)
+    assert brief(twice) == [(5, "observation.rules[1].name", "duplicate")]
+
+
+def test_new_keys_change_no_old_definition() -> None:
+    """A key added later must not make a new version of a pipeline that does not use it."""
+    definition = to_definition(read(SMALL))
+    assert set(definition["observation"]) == {
+        "event_time",
+        "fields",
+        "replay_sources",
+        "max_future_skew",
+        "dedupe_records",
+        "notify_every",
+    }
+    assert set(definition["observation"]["fields"]["note"]) == {"type", "nullable"}
+    assert "rules" not in definition["label"]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from everloop_trainer.domain.dataset import Column, Labels, assemble, from_values
+from everloop_trainer.domain.dataset import Column, Labels, Retractions, assemble, from_values
 from everloop_trainer.domain.digest import dataset_sha256
+from everloop_trainer.domain.records import RETRACTED, Records, retractions_among
 from everloop_trainer.domain.split import split
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -74,6 +75,51 @@ def test_a_repeated_observation_id_gives_one_row():
     )
     told = dataclasses.replace(labels(50), ids=doubled.ids)
     assert assemble(IDENTITY, doubled, told, EVERYTHING, 0).ids.count("same") == 1
+
+
+def withdrawing(*entries):
+    """Retractions: (id, partition, offset, known_at) each."""
+    ids, *places = zip(*entries, strict=True)
+    return Retractions(list(ids), *(np.array(numbers, dtype=np.int64) for numbers in places))
+
+
+def test_a_retracted_observation_is_no_row_from_its_cut_on():
+    """What is withdrawn must not be learnt from; what was learnt before its cut can still be rebuilt."""
+    given, told = vectors(30), labels(30)
+    known = int(told.known_at.max()) + 1
+    gone = withdrawing(("r3", 0, 100, known), ("nobody", 1, 100, known), ("r7", 2, 100, known))
+    made = assemble(IDENTITY, given, told, EVERYTHING, 0, retractions=gone)
+    assert sorted(set(given.ids) - set(made.ids)) == ["r3", "r7"]
+    before = assemble(IDENTITY, given, told, {0: 100, 1: 100, 2: 100}, 0, retractions=gone)
+    assert dataset_sha256(before) == dataset_sha256(assemble(IDENTITY, given, told, EVERYTHING, 0))
+
+
+def test_an_observation_published_again_after_its_retraction_stands():
+    """A correction: withdrawn, sent anew, joined with the outcome that was known already."""
+    given, told = vectors(30), labels(30)
+    known = int(told.known_at.max()) + 1
+    again = dataclasses.replace(
+        given,
+        ids=[*given.ids, "r3"],
+        partition=np.r_[given.partition, 0],
+        offset=np.r_[given.offset, 101],
+        event_time=np.r_[given.event_time, given.event_time[3]],
+        known_at=np.r_[given.known_at, known],
+        columns=tuple(column.take(np.r_[np.arange(30), 4]) for column in given.columns),
+    )
+    made = assemble(IDENTITY, again, told, EVERYTHING, 0, retractions=withdrawing(("r3", 0, 100, known)))
+    row = made.ids.index("r3")
+    assert made.ids.count("r3") == 1
+    assert (made.offset[row], made.target[row]) == (101, told.value[3])
+
+
+def test_retractions_stand_among_the_labels_of_the_log():
+    """They travel as labels without a value, and must never pass for an outcome."""
+    numbers = np.arange(3, dtype=np.int64)
+    entries = Records(["a", "b", "c"], numbers, numbers, numbers, numbers, ["{}", RETRACTED, '{"x":1}'])
+    gone, told = retractions_among(entries)
+    assert (gone.ids, gone.offset.tolist()) == (["b"], [1])
+    assert (told.ids, told.fields) == (["a", "c"], ["{}", '{"x":1}'])
 
 
 def test_the_digest_is_of_the_documented_bytes():

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from everloop_features import Compiled
+from everloop_features import Compiled, compile_rules
 from everloop_features import compile as compile_features
 from everloop_schemas.pipeline import Pipeline, load, locate, to_definition
 
@@ -86,6 +86,8 @@ def _read(file: Path) -> tuple[Pipeline, Compiled]:
     compiled = compile_features(pipeline)
     if isinstance(compiled, list):
         raise EverloopError("\n".join(map(str, locate(compiled, text, str(file)))))
+    if isinstance(broken := compile_rules(pipeline), list):
+        raise EverloopError("\n".join(map(str, locate(broken, text, str(file)))))
     if pipeline.training.search is not None:
         print(f"note: {file}: {_NO_SEARCH}", file=sys.stderr)
     return pipeline, compiled

@@ -3,6 +3,7 @@
 `compile(pipeline)` checks the expressions. The result computes vectors (`Compiled.vector`) from fields, an
 event time and a `State`; a `State` is restored with `load`, and grows by merging an `Overlay`. `replay`
 computes the vectors of a whole log partition. `Encoder` turns vectors into a model's numbers.
+`compile_rules(pipeline)` checks the rules over several fields of a record.
 """
 
 from everloop_features.calculation import microseconds
@@ -13,6 +14,7 @@ from everloop_features.overlay import Overlay
 from everloop_features.packing import StateFormatError, version_of
 from everloop_features.records import LogRecord, Record, decode
 from everloop_features.replay import Vector, derive, replay
+from everloop_features.rules import RecordRules, compile_rules
 from everloop_features.state import State, StateReader
 
 __all__ = [
@@ -22,12 +24,14 @@ __all__ = [
     "LogRecord",
     "Overlay",
     "Record",
+    "RecordRules",
     "State",
     "StateFormatError",
     "StateReader",
     "Value",
     "Vector",
     "compile",
+    "compile_rules",
     "decode",
     "derive",
     "encode",

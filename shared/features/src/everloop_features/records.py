@@ -39,6 +39,11 @@ class LogRecord(Protocol):
         """Declared fields."""
         ...
 
+    @property
+    def retraction(self) -> bool:
+        """Whether it withdraws its id's observation: it adds nothing, and what was added stays."""
+        ...
+
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -51,6 +56,7 @@ class Record(msgspec.Struct, frozen=True):
     event_time: Moment
     known_at: Moment
     fields: dict[str, Value]
+    retraction: bool = False
 
 
 _decoder = msgspec.json.Decoder(Record)

@@ -28,12 +28,15 @@ def derive(
 ) -> Iterator[Vector]:
     """Vectors of one partition's records, (offset, record) in order, adding each record to the overlay.
 
-    A vector sees the records before its own and not its own.
+    A vector sees the records before its own and not its own. A retraction changes nothing: what was computed
+    stays computed.
     """
     vector, stateful = compiled.vector, compiled.needs_state
     for offset, record in records:
-        event_time_us = microseconds(record.event_time)
         overlay.position = offset + 1
+        if record.retraction:
+            continue
+        event_time_us = microseconds(record.event_time)
         if record.kind == "observation":
             values = vector(record.fields, event_time_us, overlay)
             yield Vector(offset, record.id, record.event_time, record.known_at, values)

@@ -12,7 +12,7 @@ from everloop_schemas.events import PipelineDefined
 from everloop_schemas.pipeline import from_definition
 from pydantic import ValidationError
 
-from everloop_ingest.domain.contract import Contract
+from everloop_ingest.domain.contract import Contract, UnusableContractError
 
 __all__ = ["Pipelines"]
 
@@ -79,6 +79,6 @@ def _read(name: str, value: bytes, headers: Sequence[tuple[str, bytes | None]]) 
         return None
     try:
         return Contract(from_definition(event.definition))
-    except ValidationError:
+    except (ValidationError, UnusableContractError):
         log.exception("version %d of %s breaks the rules of a pipeline", event.version, name)
         return None

@@ -13,14 +13,15 @@ import msgspec
 from aiokafka import ConsumerRecord
 from everloop_kernel.stream import DeadLetter, Output, Step
 from everloop_schemas.cloudevents import encode
-from everloop_schemas.events import DataArrived, RecordAccepted, RecordQuarantined
+from everloop_schemas.events import DataArrived, RecordAccepted, RecordQuarantined, Violation
 from everloop_schemas.ids import derived_id
 from everloop_schemas.partition import partition_of
 
 from everloop_ingest.application import names
+from everloop_ingest.application.log_entries import LogEntry, entry_of, judge, read_entry, take
 from everloop_ingest.application.reading import Read, read_record
-from everloop_ingest.domain.contract import Checked, Contract, Refused
-from everloop_ingest.domain.duplicates import DuplicateWindow, identity
+from everloop_ingest.domain.contract import Checked, Contract, Kind, Refused
+from everloop_ingest.domain.duplicates import DuplicateWindow, Recent
 from everloop_ingest.domain.tally import Tally
 
 __all__ = ["Intake", "NewState"]
@@ -29,35 +30,16 @@ _LARGEST_QUARANTINED = 1_300_000
 """Bytes of a value that still fit the quarantine's record limit of 2 MiB in base64."""
 
 
-class _Entry(msgspec.Struct):
-    """A RecordAccepted, as it is written to the log."""
-
-    kind: str
-    id: str
-    source: str
-    event_time: datetime
-    known_at: datetime
-    fields: msgspec.Struct
-
-
-class _Stored(msgspec.Struct):
-    """What duplicates are recognised by, as it is read from the log."""
-
-    kind: str
-    id: str
-    source: str
-    known_at: datetime
-
-
 @dataclass(slots=True)
 class NewState:
     """What a batch changes, kept apart until its transaction is committed."""
 
     tally: Tally
-    accepted: dict[str, None] = field(default_factory=dict)
-    """Identities, in the log's order."""
+    recent: Recent
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(outcome, reason or kind) → records, for the metrics."""
+    warnings: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(field, rule) → accepted records that break it, for the metrics."""
 
 
 class Intake:
@@ -83,12 +65,13 @@ class Intake:
         self._seen = DuplicateWindow(contract().dedupe_records)
         self._tally = Tally()
         self._encode = msgspec.json.Encoder().encode
-        self._decode = msgspec.json.Decoder(_Stored).decode
 
     def restore(self, records: Sequence[ConsumerRecord]) -> None:
         """Learn what the log holds from its newest records."""
-        stored = [each for record in records if (each := self._stored(record)) is not None]
-        self._seen.add(identity(each.kind, each.source, each.id) for each in stored)
+        recent = Recent(self._seen)
+        for entry in filter(None, (read_entry(record.value) for record in records)):
+            take(entry, recent)
+        self._seen.take(recent.changes)
         self._tally = self._tally_after(records)
 
     def _tally_after(self, records: Sequence[ConsumerRecord]) -> Tally:
@@ -99,23 +82,16 @@ class Intake:
             if written is not None:
                 tally, uncounted = written, list(records[position + 1 :])
                 break
-        for stored in filter(None, map(self._stored, uncounted)):
-            is_label = stored.kind == "label"
-            tally = tally.plus(0 if is_label else 1, 1 if is_label else 0, stored.known_at)
+        for entry in filter(None, (read_entry(record.value) for record in uncounted)):
+            kinds = int(entry.what == "observation"), int(entry.what == "label")
+            tally = tally.plus(*kinds, entry.known_at)
         return tally
-
-    def _stored(self, record: ConsumerRecord) -> _Stored | None:
-        """A log record's identity; None for what ingest has not written."""
-        try:
-            return self._decode(record.value or b"")
-        except msgspec.MsgspecError:
-            return None
 
     def derive(self, records: Sequence[ConsumerRecord]) -> Step[NewState]:
         """What follows from a batch, in its order."""
         contract, now = self._contract(), self._clock()
         self._seen.resize(contract.dedupe_records)
-        batch = _Batch(self, contract, now, NewState(self._tally))
+        batch = _Batch(self, contract, now, NewState(self._tally, Recent(self._seen)))
         for record in records:
             batch.take(record, read_record(contract, record.headers, record.value, now))
         return batch.step()
@@ -123,20 +99,14 @@ class Intake:
     def apply(self, state: NewState) -> None:
         """Make the batch's effect the current state."""
         self._tally = state.tally
-        self._seen.add(state.accepted)
+        self._seen.take(state.recent.changes)
 
-    def is_known(self, record: str) -> bool:
-        """Whether the log holds this record, within the horizon."""
-        return record in self._seen
-
-    def entry(self, source: str, checked: Checked, offset: int) -> Output:
+    def logged(self, entry: LogEntry, key: bytes, offset: int) -> Output:
         """The log record of an accepted record."""
-        value = self._encode(
-            _Entry(checked.kind, checked.id, source, checked.event_time, checked.known_at, checked.fields)
-        )
+        value = self._encode(entry)
         # the event's id says where the record came in: unique, and the same however often it is derived
         headers = [*self._headers, ("ce_id", b"%d-%d" % (self._partition, offset))]
-        return Output(self._log, self._partition, checked.key, value, headers)
+        return Output(self._log, self._partition, key, value, headers)
 
     def forwarded(self, record: ConsumerRecord, partition: int, key: bytes) -> Output:
         """The record as it came, on the inbound partition that its key belongs to."""
@@ -148,13 +118,14 @@ class Intake:
             pipeline=self._pipeline,
             reason=refused.violations[0].rule,
             violations=list(refused.violations),
-            kind=refused.kind,
+            kind="label" if refused.kind == "retraction" else refused.kind,
             id=refused.id,
             source=read.source,
             quarantined_at=now,
             data_base64=base64.b64encode(record.value or b"").decode(),
             inbound_partition=record.partition,
             inbound_offset=record.offset,
+            retraction=refused.kind == "retraction",
         )
         identifier = f"{record.partition}-{record.offset}"
         value, headers = encode(event, id=identifier, source=self._source, time=now)
@@ -183,7 +154,7 @@ class _Batch:
         self._contract = contract
         self._now = now
         self._state = state
-        self._labels = 0
+        self._kinds: Counter[Kind] = Counter()
         self._known_at = state.tally.known_at
         self._log: list[Output] = []
         self._others: list[Output] = []
@@ -200,7 +171,7 @@ class _Batch:
             self._others.append(self._intake.forwarded(record, partition, outcome.key))
             self._state.counts["forwarded", outcome.kind] += 1
             return
-        self._accept(record, read.source or "", outcome)
+        self._judge(record, read, outcome)
 
     def _refuse(self, record: ConsumerRecord, read: Read, refused: Refused) -> None:
         reason = refused.violations[0].rule
@@ -210,24 +181,30 @@ class _Batch:
         self._others.append(self._intake.quarantined(record, read, refused, self._now))
         self._state.counts["quarantined", reason] += 1
 
-    def _accept(self, record: ConsumerRecord, source: str, checked: Checked) -> None:
-        name = identity(checked.kind, source, checked.id)
-        state = self._state
-        if name in state.accepted or self._intake.is_known(name):
-            state.counts["duplicate", checked.kind] += 1
-            return
-        state.accepted[name] = None
-        self._log.append(self._intake.entry(source, checked, record.offset))
-        self._labels += checked.kind == "label"
+    def _judge(self, record: ConsumerRecord, read: Read, checked: Checked) -> None:
+        """Hold a record that meets the contract against what the log holds."""
+        entry, counts = entry_of(read.source or "", checked), self._state.counts
+        verdict = judge(entry, self._state.recent)
+        if verdict == "duplicate":
+            counts["duplicate", checked.kind] += 1
+        elif verdict == "conflict":
+            self._refuse(record, read, Refused([_conflict(checked)], checked.kind, checked.id))
+        else:
+            counts["revised" if verdict == "revision" else "accepted", checked.kind] += 1
+            self._accept(record, entry, checked)
+
+    def _accept(self, record: ConsumerRecord, entry: LogEntry, checked: Checked) -> None:
+        self._log.append(self._intake.logged(entry, checked.key, record.offset))
+        self._kinds[checked.kind] += 1
         self._known_at = max(self._known_at, checked.known_at)
+        for violation in checked.warnings:
+            self._state.warnings[violation.field or "", violation.rule] += 1
 
     def step(self) -> Step[NewState]:
         """The batch's outputs, the tally on the last log record."""
-        state, accepted = self._state, len(self._log)
+        state, kinds = self._state, self._kinds
         before = state.tally
-        tally = state.tally = before.plus(accepted - self._labels, self._labels, self._known_at)
-        state.counts["accepted", "observation"] += accepted - self._labels
-        state.counts["accepted", "label"] += self._labels
+        tally = state.tally = before.plus(kinds["observation"], kinds["label"], self._known_at)
         if self._log:
             last = self._log[-1]
             headers = [*last.headers, (names.TALLY_HEADER, tally.written())]
@@ -236,3 +213,12 @@ class _Batch:
         if tally.crossed(before, self._contract.notify_every):
             outputs.append(self._intake.data_arrived(tally, self._now))
         return Step(outputs, self._dead, state)
+
+
+def _conflict(checked: Checked) -> Violation:
+    mends = {
+        "observation": "send a new id, or retract it first and send it then",
+        "label": "send a known_at that is not before the known one's",
+    }
+    mend = f"other content of this id and source is in the log: {mends.get(checked.kind, '')}"
+    return Violation(field="id", value=checked.id, rule="conflict", mend=mend)

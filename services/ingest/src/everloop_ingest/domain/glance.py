@@ -133,7 +133,9 @@ def glances(pipeline: Pipeline) -> Mapping[str, Glance]:
 
 
 def _holds_only(section: Any, known: frozenset[str]) -> bool:
-    return all(name in known or value is None for name, value in section)
+    """Whether every key that is not known here has its default: no rule."""
+    defaults = type(section).model_fields
+    return all(name in known or value == defaults[name].default for name, value in section)
 
 
 def _row_struct(event_time: str, fields: Mapping[str, FieldSpec], names: Mapping[str, str]) -> Any:

@@ -11,7 +11,7 @@ from everloop_kernel.stream import DeadLetter, PartitionTask, RestoreFrom, Step,
 from everloop_ingest.application import names
 from everloop_ingest.application.intake import Intake, NewState
 from everloop_ingest.domain.contract import Contract
-from everloop_ingest.metrics import RECORDS
+from everloop_ingest.metrics import RECORDS, WARNINGS
 
 __all__ = ["IntakeTask", "UnknownPipelineTask", "worker"]
 
@@ -62,6 +62,8 @@ class IntakeTask:
         self._intake.apply(state)
         for (outcome, detail), count in state.counts.items():
             RECORDS.labels(self._pipeline, outcome, detail).inc(count)
+        for (field, rule), count in state.warnings.items():
+            WARNINGS.labels(self._pipeline, field, rule).inc(count)
 
 
 class UnknownPipelineTask:

@@ -11,7 +11,15 @@ from everloop_kernel.recorder import Transaction
 from everloop_schemas.events import DeploymentChanged, DriftDetected, ModelTrained, PipelineDefined
 
 from everloop_monitor import metrics
-from everloop_monitor.domain.rows import DayLoss, DaySketch, LabelRow, ModelRow, PredictionRow, VerdictRow
+from everloop_monitor.domain.rows import (
+    DayLoss,
+    DaySketch,
+    LabelRow,
+    ModelRow,
+    PredictionRow,
+    VerdictRow,
+    WithdrawnRow,
+)
 from everloop_monitor.domain.sketch import Sketch, add
 
 __all__ = ["LOSSES", "PostgresWork"]
@@ -28,7 +36,7 @@ PARTS_KEPT: Final = 8
 _KEEP_PREDICTIONS: Final = """
     INSERT INTO predictions (pipeline, id, model_version, arm, pipeline_version, day, event_time,
                              predicted_at, output, trace_id, label)
-    SELECT $1, p.*, labels.value
+    SELECT $1, p.*, CASE WHEN NOT labels.withdrawn THEN labels.value END
     FROM unnest($2::text[], $3::int[], $4::text[], $5::int[], $6::date[], $7::timestamptz[],
                 $8::timestamptz[], $9::float8[], $10::text[])
          AS p (id, model_version, arm, pipeline_version, day, event_time, predicted_at, output, trace_id)
@@ -42,7 +50,12 @@ _KEEP_LABELS: Final = """
     ON CONFLICT (pipeline, id) DO UPDATE
     SET value = excluded.value, known_at = excluded.known_at, day = excluded.day
     WHERE labels.known_at <= excluded.known_at
-    RETURNING id, value
+    RETURNING id, CASE WHEN NOT withdrawn THEN value END AS value
+"""
+_WITHDRAW: Final = """
+    INSERT INTO labels (pipeline, id, day, known_at, withdrawn)
+    SELECT $1, *, true FROM unnest($2::text[], $3::date[], $4::timestamptz[])
+    ON CONFLICT (pipeline, id) DO UPDATE SET withdrawn = true
 """
 _JOIN_LABELS: Final = """
     WITH before AS (
@@ -53,7 +66,7 @@ _JOIN_LABELS: Final = """
         UPDATE predictions p SET label = before.value FROM before
         WHERE p.pipeline = before.pipeline AND p.id = before.id AND p.model_version = before.model_version
               AND p.arm = before.arm
-        RETURNING before.old IS NULL AS joined
+        RETURNING before.old IS NULL AND before.value IS NOT NULL AS joined
     )
     SELECT count(*) FILTER (WHERE joined) FROM changed
 """
@@ -82,6 +95,15 @@ class PostgresWork:
         kept = await self._connection.fetch(_KEEP_LABELS, pipeline, *columns)
         ids, values = [row["id"] for row in kept], [row["value"] for row in kept]
         return int(await self._connection.fetchval(_JOIN_LABELS, pipeline, ids, values))
+
+    async def withdraw(self, pipeline: str, rows: Sequence[WithdrawnRow]) -> None:
+        """Separate answers from outcomes, for good: their observations are retracted."""
+        if not rows:
+            return
+        await self._lock_join(pipeline)
+        columns = [[getattr(row, name) for row in rows] for name in ("id", "day", "known_at")]
+        await self._connection.execute(_WITHDRAW, pipeline, *columns)
+        await self._connection.execute(_JOIN_LABELS, pipeline, columns[0], [None] * len(rows))
 
     async def _lock_join(self, pipeline: str) -> None:
         """Either side of a join must see the other's rows, so one of them waits."""
@@ -260,15 +282,7 @@ class PostgresWork:
 
 
 _PREDICTION_COLUMNS = (
-    "id",
-    "model_version",
-    "arm",
-    "pipeline_version",
-    "day",
-    "event_time",
-    "predicted_at",
-    "output",
-    "trace_id",
+    "id model_version arm pipeline_version day event_time predicted_at output trace_id".split()  # noqa: SIM905 - nine lines otherwise
 )
 
 

@@ -17,7 +17,7 @@ _DAYS: Final = """
         WINDOW same AS (PARTITION BY model_version, arm, day ORDER BY output)
     ), known AS (
         SELECT day, sum(sum(value)) OVER before / nullif(sum(count(*)) OVER before, 0) AS prior
-        FROM labels WHERE pipeline = $1 GROUP BY day
+        FROM labels WHERE pipeline = $1 AND value IS NOT NULL AND NOT withdrawn GROUP BY day
         WINDOW before AS (ORDER BY day ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     )
     SELECT model_version, arm, day::text, count(*) AS rows, avg({loss}) AS loss,

@@ -6,7 +6,15 @@ from typing import Any, Protocol
 
 from everloop_schemas.events import DeploymentChanged, DriftDetected, ModelTrained, PipelineDefined
 
-from everloop_monitor.domain.rows import DayLoss, DaySketch, LabelRow, ModelRow, PredictionRow, VerdictRow
+from everloop_monitor.domain.rows import (
+    DayLoss,
+    DaySketch,
+    LabelRow,
+    ModelRow,
+    PredictionRow,
+    VerdictRow,
+    WithdrawnRow,
+)
 from everloop_monitor.domain.sketch import Sketch
 
 __all__ = ["Work"]
@@ -21,6 +29,10 @@ class Work(Protocol):
 
     async def add_labels(self, pipeline: str, rows: Sequence[LabelRow]) -> int:
         """Keep outcomes, join their answers; the newest `known_at` wins. Returns how many were joined."""
+        ...
+
+    async def withdraw(self, pipeline: str, rows: Sequence[WithdrawnRow]) -> None:
+        """Separate answers from outcomes, for good: their observations are retracted."""
         ...
 
     async def add_sketches(self, pipeline: str, parts: Sequence[DaySketch]) -> None:

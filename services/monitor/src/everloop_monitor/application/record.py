@@ -8,14 +8,25 @@ from typing import Any
 from everloop_monitor import metrics
 from everloop_monitor.application.ports import Work
 from everloop_monitor.domain.days import day_of
-from everloop_monitor.domain.rows import DaySketch, LabelRow, PredictionRow
+from everloop_monitor.domain.rows import DaySketch, LabelRow, PredictionRow, WithdrawnRow
 from everloop_monitor.domain.sketch import Value, sketch
 
-__all__ = ["LabelValue", "Outcome", "Vector", "record_labels", "record_predictions", "record_vectors"]
+__all__ = [
+    "LabelValue",
+    "Outcome",
+    "Vector",
+    "Withdrawal",
+    "record_labels",
+    "record_predictions",
+    "record_retractions",
+    "record_vectors",
+]
 
 LabelValue = Callable[[Mapping[str, Any]], float | None]
 Outcome = tuple[str, datetime, datetime, Mapping[str, Any]]
 """A label: id, event time, known at, fields."""
+Withdrawal = tuple[str, datetime, datetime]
+"""A retraction: id, event time, known at."""
 Vector = tuple[int, datetime, Sequence[Value]]
 """Pipeline version, event time, values."""
 
@@ -28,15 +39,21 @@ async def record_predictions(work: Work, pipeline: str, rows: Sequence[Predictio
 
 
 async def record_labels(work: Work, pipeline: str, outcomes: Sequence[Outcome], value_of: LabelValue) -> None:
-    """Keep outcomes as numbers and join them; a label whose value is null says nothing."""
+    """Keep outcomes as numbers and join them; the newest known wins, also where it has no value."""
     valued = [(i, at, known, value_of(fields)) for i, at, known, fields in outcomes]
     newest: dict[str, LabelRow] = {}
     for identity, at, known, value in valued:
         before = newest.get(identity)
-        if value is not None and (before is None or known >= before.known_at):
+        if before is None or known >= before.known_at:
             newest[identity] = LabelRow(identity, day_of(at), value, known)
     joined = await work.add_labels(pipeline, list(newest.values()))
     metrics.JOINED.labels(pipeline).inc(joined)
+
+
+async def record_retractions(work: Work, pipeline: str, gone: Sequence[Withdrawal]) -> None:
+    """Forget the outcomes of retracted observations: their answers are judged no longer."""
+    rows = {identity: WithdrawnRow(identity, day_of(at), known) for identity, at, known in gone}
+    await work.withdraw(pipeline, list(rows.values()))
 
 
 async def record_vectors(work: Work, pipeline: str, vectors: Sequence[Vector]) -> None:

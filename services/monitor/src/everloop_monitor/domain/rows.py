@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 from everloop_monitor.domain.sketch import Sketch
 
-__all__ = ["DayLoss", "DaySketch", "LabelRow", "ModelRow", "PredictionRow", "VerdictRow"]
+__all__ = ["DayLoss", "DaySketch", "LabelRow", "ModelRow", "PredictionRow", "VerdictRow", "WithdrawnRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,23 @@ class PredictionRow:
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One outcome, as the number that the model predicts; `day` is that of the outcome."""
+    """One outcome, as the number that the model predicts; `day` is that of the outcome.
+
+    None where the label has no value: it takes back what was known before.
+    """
 
     id: str
     day: date
-    value: float
+    value: float | None
+    known_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawnRow:
+    """A retracted observation; `day` is that of the retraction."""
+
+    id: str
+    day: date
     known_at: datetime
 
 

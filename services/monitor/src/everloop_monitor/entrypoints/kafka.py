@@ -26,7 +26,12 @@ from everloop_schemas.rejected import Rejected
 from everloop_schemas.topics import TOPICS
 
 from everloop_monitor.application.ports import Work
-from everloop_monitor.application.record import record_labels, record_predictions, record_vectors
+from everloop_monitor.application.record import (
+    record_labels,
+    record_predictions,
+    record_retractions,
+    record_vectors,
+)
 from everloop_monitor.domain.days import day_of
 from everloop_monitor.domain.rows import PredictionRow
 
@@ -58,6 +63,7 @@ class _Record(msgspec.Struct):
     event_time: datetime
     known_at: datetime
     fields: dict[str, Any]
+    retraction: bool = False
 
 
 class _Vector(msgspec.Struct):
@@ -138,9 +144,12 @@ class Handlers:
         self, batch: list[Message], pipeline: str, work: Work, transaction: Transaction
     ) -> None:
         records = _decoded(_Record, batch, transaction)
-        labels = [(r.id, r.event_time, r.known_at, r.fields) for _, r in records if r.kind == "label"]
+        told = [record for _, record in records if record.kind == "label"]
+        labels = [(r.id, r.event_time, r.known_at, r.fields) for r in told if not r.retraction]
         if labels:
             await record_labels(work, pipeline, labels, (await self._pipeline(pipeline, work)).label_value)
+        gone = [(r.id, r.event_time, r.known_at) for r in told if r.retraction]
+        await record_retractions(work, pipeline, gone)
         if records:
             known = max(record.known_at for _, record in records)
             await work.reach(pipeline, "log", batch[0].partition, known)

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import msgspec
 from everloop_features import compile as compile_features
+from everloop_features import compile_rules
 from everloop_kernel.http import Problem
 from everloop_schemas.pipeline import Pipeline, load, locate
 from everloop_schemas.problems import Problem as FileProblem
@@ -38,6 +39,8 @@ async def read_pipeline(request: Request) -> Pipeline:
     compiled = compile_features(pipeline)
     if isinstance(compiled, list):
         raise _unusable(locate(compiled, text, name))
+    if isinstance(broken := compile_rules(pipeline), list):
+        raise _unusable(locate(broken, text, name))
     if failed := failures(pipeline, compiled):
         raise _unusable(locate(failed, text, name))
     if pipeline.pipeline != request.path_params["pipeline"]:

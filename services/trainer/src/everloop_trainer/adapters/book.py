@@ -14,6 +14,7 @@ from everloop_trainer.adapters.rows import definition_of
 from everloop_trainer.application.queries import Found, RunRecord
 from everloop_trainer.application.verify import Made
 from everloop_trainer.domain.job import Job, Outcome
+from everloop_trainer.domain.records import RETRACTED
 
 __all__ = ["PostgresBook"]
 
@@ -29,6 +30,7 @@ WHERE pipeline = $1 AND id = $2
 _SEGMENTS = "SELECT file, kind, version, partition FROM segments WHERE pipeline = $1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PREFIX = "feature_"
+_RETRACTED = json.loads(RETRACTED)
 
 Row = dict[str, Any]
 
@@ -67,12 +69,15 @@ class PostgresBook:
             *await self._stored(pipeline, observation_id),
         ]
         observations = [row for row in rows if row["kind"] == "records" and not row["label"]]
-        labels = [row for row in rows if row["kind"] == "records" and row["label"]]
+        told = [row for row in rows if row["kind"] == "records" and row["label"]]
+        labels = [row for row in told if row["fields"] != _RETRACTED]
+        retractions = [{**row, "fields": {}} for row in told if row["fields"] == _RETRACTED]
         vectors = sorted((r for r in rows if r["kind"] == "vectors"), key=lambda r: -r["pipeline_version"])
         return Found(
             _view(min(observations, key=_known, default=None)),
             [view for row in vectors if (view := _view(row)) is not None],
             _view(max(labels, key=_known, default=None)),
+            _view(max(retractions, key=_known, default=None)),
         )
 
     async def _names(self, pipeline: str) -> dict[int, Sequence[str]]:

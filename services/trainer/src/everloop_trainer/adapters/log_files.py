@@ -12,7 +12,7 @@ from everloop_schemas.events import Cut
 from everloop_trainer.adapters.log_format import read
 from everloop_trainer.domain.dataset import Vectors, from_values
 from everloop_trainer.domain.job import LogFile
-from everloop_trainer.domain.records import Records
+from everloop_trainer.domain.records import RETRACTED, Records
 
 __all__ = ["replayed"]
 
@@ -44,7 +44,7 @@ def _records(logs: Sequence[tuple[int, Sequence[Entry]]]) -> Records:
         np.array([offset for _, offset, _ in entries], dtype=np.int64),
         _times([record.event_time for _, _, record in entries]),
         _times([record.known_at for _, _, record in entries]),
-        [json.dumps(record.fields) for _, _, record in entries],
+        [RETRACTED if record.retraction else json.dumps(record.fields) for _, _, record in entries],
     )
 
 

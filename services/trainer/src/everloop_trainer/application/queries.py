@@ -40,6 +40,8 @@ class Found:
     observation: dict[str, Any] | None
     vectors: list[dict[str, Any]]
     label: dict[str, Any] | None
+    retraction: dict[str, Any] | None = None
+    """What withdrew the observation, if something has."""
 
 
 class Book(Protocol):

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from everloop_trainer.application.ports import LogBatch, Recording, StagedRow
+from everloop_trainer.domain.records import RETRACTED
 from everloop_trainer.domain.runs import Progress
 
 __all__ = ["LogEntry", "LogRecord", "LogVector", "record_log", "record_vectors"]
@@ -41,6 +42,11 @@ class LogRecord(Known, Protocol):
     @property
     def fields(self) -> Mapping[str, Any]:
         """Declared fields."""
+        ...
+
+    @property
+    def retraction(self) -> bool:
+        """Whether it withdraws its id's observation; `kind` is label then."""
         ...
 
 
@@ -83,7 +89,7 @@ async def record_log(
     if not entries:
         return False
     observations = [offset for offset, record in entries if record.kind == "observation"]
-    labels = len(entries) - len(observations)
+    labels = sum(record.kind == "label" and not record.retraction for _, record in entries)
     progress = Progress(
         partition=partition,
         next_offset=entries[-1][0] + 1,
@@ -119,7 +125,7 @@ def _log_row(offset: int, record: LogRecord, to_json: Json) -> StagedRow:
         record.id,
         _microseconds(record.event_time),
         _microseconds(record.known_at),
-        to_json(record.fields),
+        RETRACTED if record.retraction else to_json(record.fields),
     )
 
 

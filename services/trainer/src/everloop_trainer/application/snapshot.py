@@ -10,7 +10,7 @@ from everloop_schemas.pipeline import Pipeline
 from everloop_trainer.application.training import microseconds
 from everloop_trainer.domain.dataset import Dataset, FeatureType, Identity, Vectors, assemble
 from everloop_trainer.domain.job import Job
-from everloop_trainer.domain.records import Records, fields_beside, labels_of
+from everloop_trainer.domain.records import Records, fields_beside, labels_of, retractions_among
 
 __all__ = ["Evaluator", "snapshot"]
 
@@ -42,7 +42,8 @@ def snapshot(
     labels: Records,
     vectors: Vectors,
 ) -> Dataset:
-    """The labelled rows of the job's cut and window."""
+    """The labelled rows of the job's cut and window; retractions stand among the labels."""
+    retractions, labels = retractions_among(labels)
     beside = fields_beside(vectors, observations, _sliced_fields(pipeline, evaluator), _read)
     return assemble(
         Identity(job.pipeline, job.pipeline_version, job.pipeline_sha256),
@@ -50,6 +51,7 @@ def snapshot(
         labels_of(labels, evaluator.label_value, _read),
         job.cut,
         microseconds(job.pipeline_time - pipeline.training.rows.window),
+        retractions=retractions,
     )
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "FeatureType",
     "Identity",
     "Labels",
+    "Retractions",
     "Vectors",
     "assemble",
     "from_values",
@@ -83,6 +84,19 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Retractions:
+    """What withdraws the observations of its id that were known before it, in any order; arrays are [n]."""
+
+    ids: list[str]
+    partition: Ints
+    offset: Ints
+    known_at: Ints
+
+
+NO_RETRACTIONS = Retractions([], *(np.empty(0, dtype=np.int64) for _ in range(3)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """Labelled rows, ordered by (event_time, partition, offset); each array is [n]."""
 
@@ -128,15 +142,22 @@ def select(partition: Ints, offset: Ints, cut: Mapping[int, int]) -> Ints:
 
 
 def assemble(
-    identity: Identity, vectors: Vectors, labels: Labels, cut: Mapping[int, int], oldest: int
+    identity: Identity,
+    vectors: Vectors,
+    labels: Labels,
+    cut: Mapping[int, int],
+    oldest: int,
+    *,
+    retractions: Retractions = NO_RETRACTIONS,
 ) -> Dataset:
     """Join by id what lies below the cut and happened at or after `oldest`.
 
-    Of several labels of one id the latest known wins; where its value is null the row is left out. Of several
-    observations of one id (from different sources) the first one known stays.
+    An observation that a retraction below the cut withdraws is no row. Of several labels of one id the latest
+    known wins; where its value is null the row is left out. Of several observations of one id (from different
+    sources, or published again after a retraction) the first one known that stands stays.
     """
     label_of = _last_known(labels, select(labels.partition, labels.offset, cut))
-    rows = select(vectors.partition, vectors.offset, cut)
+    rows = _standing(vectors, select(vectors.partition, vectors.offset, cut), retractions, cut)
     rows = _first_known(vectors, rows[vectors.event_time[rows] >= oldest])
     joined = np.array([label_of.get(vectors.ids[i], -1) for i in rows.tolist()], dtype=np.int64)
     rows, joined = rows[joined >= 0], joined[joined >= 0]
@@ -144,7 +165,24 @@ def assemble(
     return _ordered(identity, vectors, labels, rows[valued], joined[valued])
 
 
-def _last_known(labels: Labels, rows: Ints) -> dict[str, int]:
+def _standing(vectors: Vectors, rows: Ints, retractions: Retractions, cut: Mapping[int, int]) -> Ints:
+    """The rows whose observation is not withdrawn: none of its id's retractions was known after it."""
+    withdrawn = _last_known(retractions, select(retractions.partition, retractions.offset, cut))
+    if not withdrawn:
+        return rows
+    stands = [
+        (last := withdrawn.get(vectors.ids[i])) is None or _place(vectors, i) > _place(retractions, last)
+        for i in rows.tolist()
+    ]
+    return rows[np.flatnonzero(stands)]
+
+
+def _place(records: Vectors | Retractions, row: int) -> tuple[int, int, int]:
+    """Where an entry stands in the order in which a pipeline's entries became known."""
+    return int(records.known_at[row]), int(records.partition[row]), int(records.offset[row])
+
+
+def _last_known(labels: Labels | Retractions, rows: Ints) -> dict[str, int]:
     order = _by_known(labels, rows)
     return {labels.ids[i]: i for i in order.tolist()}
 
@@ -156,7 +194,7 @@ def _first_known(vectors: Vectors, rows: Ints) -> Ints:
     return np.fromiter(first.values(), dtype=np.int64, count=len(first))
 
 
-def _by_known(records: Labels | Vectors, rows: Ints) -> Ints:
+def _by_known(records: Labels | Retractions | Vectors, rows: Ints) -> Ints:
     keys = (records.offset[rows], records.partition[rows], records.known_at[rows])
     return rows[np.lexsort(keys)]
 

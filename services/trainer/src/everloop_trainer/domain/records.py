@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from everloop_trainer.domain.dataset import Column, Columns, Labels, Vectors
+from everloop_trainer.domain.dataset import Column, Columns, Labels, Retractions, Vectors
 from everloop_trainer.domain.positions import find
 
-__all__ = ["Records", "fields_beside", "labels_of"]
+__all__ = ["RETRACTED", "Records", "fields_beside", "labels_of", "retractions_among"]
 
 Ints = NDArray[np.int64]
 Fields = Mapping[str, Any]
+RETRACTED: Final = '{"$retraction":true}'
+"""The fields of a retraction, which stands among the labels: no field is named so, so it has no value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +28,25 @@ class Records:
     event_time: Ints
     known_at: Ints
     fields: list[str]
+
+
+def retractions_among(labels: Records) -> tuple[Retractions, Records]:
+    """What stands among the labels and withdraws observations; and the labels alone."""
+    withdrawing = np.array([text == RETRACTED for text in labels.fields], dtype=bool)
+    taken = _take(labels, np.flatnonzero(withdrawing))
+    found = Retractions(taken.ids, taken.partition, taken.offset, taken.known_at)
+    return found, _take(labels, np.flatnonzero(~withdrawing))
+
+
+def _take(records: Records, rows: Ints) -> Records:
+    return Records(
+        [records.ids[i] for i in rows.tolist()],
+        records.partition[rows],
+        records.offset[rows],
+        records.event_time[rows],
+        records.known_at[rows],
+        [records.fields[i] for i in rows.tolist()],
+    )
 
 
 def labels_of(

@@ -27,6 +27,7 @@ class Record(msgspec.Struct, frozen=True):
     event_time: Moment
     known_at: Moment
     fields: dict[str, Value]
+    retraction: bool = False
 
 
 class Vector(msgspec.Struct, frozen=True):

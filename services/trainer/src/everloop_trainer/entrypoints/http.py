@@ -179,7 +179,13 @@ async def _observation(api: Api, request: Request) -> Response:
         )
     vector = vectors[0] if vectors else None
     return json_response(
-        {"id": wanted, "observation": found.observation, "vector": vector, "label": found.label}
+        {
+            "id": wanted,
+            "observation": found.observation,
+            "vector": vector,
+            "label": found.label,
+            "retraction": found.retraction,
+        }
     )
 
 
