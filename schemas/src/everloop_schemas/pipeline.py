@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from everloop_schemas.events import PipelineName
 from everloop_schemas.pipeline_parts import (
+    Expectation,
     Expression,
     FieldSpec,
     Gate,
@@ -21,6 +22,7 @@ from everloop_schemas.pipeline_parts import (
     Name,
     Observation,
     PipelineTest,
+    Quality,
     Rollout,
     Rows,
     Search,
@@ -34,6 +36,7 @@ from everloop_schemas.problems import Path, Problem, from_pydantic, with_lines
 from everloop_schemas.yaml_lines import read_yaml
 
 __all__ = [
+    "Expectation",
     "FieldSpec",
     "Gate",
     "Label",
@@ -43,6 +46,7 @@ __all__ = [
     "Pipeline",
     "PipelineTest",
     "Problem",
+    "Quality",
     "Rollout",
     "Rows",
     "Search",
@@ -81,6 +85,8 @@ class Pipeline(Section):
     """Without it: better than the prior and than the champion."""
     rollout: Rollout = Rollout()
     monitor: Monitor = Monitor()
+    quality: Quality | None = None
+    """Without it the defaults of its keys hold."""
     tests: list[PipelineTest] = Field(default_factory=list)
 
     @model_validator(mode="before")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from everloop_schemas.pipeline_parts import FieldSpec, Gate
+from everloop_schemas.quality_rules import quality_problems
 from everloop_schemas.problems import Path, Problem, dotted
 
 if TYPE_CHECKING:
@@ -139,5 +140,6 @@ _RULES: tuple[Callable[["Pipeline"], Iterator[Problem]], ...] = (
     _fields,
     _gates,
     _service_levels,
+    quality_problems,
     _tests,
 )
