@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from everloop_schemas.pipeline_parts import FieldSpec, Gate
-from everloop_schemas.quality_rules import quality_problems
 from everloop_schemas.problems import Path, Problem, dotted
+from everloop_schemas.quality_rules import quality_problems
 
 if TYPE_CHECKING:
     from everloop_schemas.pipeline import Pipeline

@@ -6,8 +6,8 @@ rows of one window have the correlation r, and n of them tell as much as n / (1 
 (Kish's design effect). With so many rows the chance of a share f or beyond, where p is usual, is at most
 exp(-n KL(f, p)) (Chernoff), at any n: a window of few rows can hardly be surprising.
 
-Past windows themselves say how far windows stray: `worst` is the most surprising of them, and a new one breaks
-an invariant only beyond that. An invariant that its own training data breaks is none.
+Past windows themselves say how far windows stray: `worst` is the most surprising of them, and a new one
+breaks an invariant only beyond that. An invariant that its own training data breaks is none.
 """
 
 import math
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = ["SharePattern", "extreme_share", "learn_share", "surprise"]
 
 LEAST_CORRELATION: Final = 0.01
-"""Of rows in a window: at most a hundred count, so that no alarm is raised about a difference of no matter."""
+"""Of rows in a window: at most a hundred count, so that no alarm is about a difference of no matter."""
 _MOST_CORRELATION: Final = 0.999
 _STEPS: Final = 60
 

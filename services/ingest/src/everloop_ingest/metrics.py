@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
-__all__ = ["HTTP_RECORDS", "RECORDS"]
+__all__ = ["BLOCKED", "BROKEN_GATES", "HTTP_RECORDS", "KNOWN_AT", "RECORDS"]
 
 RECORDS: Final = Counter(
     "everloop_ingest_records_total",
@@ -16,4 +16,20 @@ HTTP_RECORDS: Final = Counter(
     "everloop_ingest_http_records_total",
     "Records received over HTTP by what was answered (accepted, refused)",
     ["pipeline", "outcome"],
+)
+BLOCKED: Final = Gauge(
+    "everloop_ingest_quality_blocked",
+    "1 while broken data gates keep training from starting on a pipeline's new data",
+    ["pipeline"],
+)
+BROKEN_GATES: Final = Counter(
+    "everloop_ingest_quality_broken_gates_total",
+    "Gates that a window of data broke, by where they come from (declared, learned) and what follows "
+    "(block, warn)",
+    ["pipeline", "source", "on_broken"],
+)
+KNOWN_AT: Final = Gauge(
+    "everloop_ingest_known_at_seconds",
+    "Pipeline time: the highest known_at of a pipeline's records, in seconds since 1970",
+    ["pipeline"],
 )
