@@ -2,9 +2,12 @@
 
 A share that is the same in each of the past windows but for chance has the variance p(1-p)/n. Real ones vary
 more, because rows of a window resemble one another (a storm, a broken station, an airline's rush hour): two
-rows of one window have the correlation r, and n of them tell as much as n / (1 + (n-1) r) independent ones
-(Kish's design effect). With so many rows the chance of a share f or beyond, where p is usual, is at most
-exp(-n KL(f, p)) (Chernoff), at any n: a window of few rows can hardly be surprising.
+rows of one window have the correlation r. The windows' own shares then follow a beta distribution with
+mean p and variance p(1-p)r, and each window's rows a binomial of its share (beta-binomial, Skellam 1948).
+The chance to see a share f or beyond among n rows is taken from the likeliest split of the deviation between
+the two: that the window's share is t or beyond (the beta's tail), and that f is seen where t holds (Chernoff:
+exp(-n KL(f, t))). So a window of few rows can hardly be surprising, and neither can one of many rows where
+windows differ anyway.
 
 Past windows themselves say how far windows stray: `worst` is the most surprising of them, and a new one
 breaks an invariant only beyond that. An invariant that its own training data breaks is none.
@@ -16,12 +19,16 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["SharePattern", "extreme_share", "learn_share", "surprise"]
+__all__ = ["SharePattern", "extreme_share", "learn_share", "may_surprise", "surprise"]
 
 LEAST_CORRELATION: Final = 0.01
 """Of rows in a window: at most a hundred count, so that no alarm is about a difference of no matter."""
 _MOST_CORRELATION: Final = 0.999
-_STEPS: Final = 60
+_STEPS: Final = 30
+_SPLITS: Final = 24
+_WORST_TRIED: Final = 5
+_GOLDEN: Final = (math.sqrt(5) - 1) / 2
+_CLOSE: Final = 1e-10
 
 
 class SharePattern(BaseModel):
@@ -45,7 +52,8 @@ def learn_share(counts: Sequence[int], totals: Sequence[int]) -> SharePattern:
     rows, found = sum(n for _, n in pairs), sum(k for k, _ in pairs)
     share = (found + 0.5) / (rows + 1)
     correlation = _correlation(pairs, share)
-    worst = max((surprise(k / n, n, share, correlation) for k, n in pairs), default=0.0)
+    tried = sorted(pairs, key=lambda pair: -_roughly(pair[0] / pair[1], pair[1], share, correlation))
+    worst = max((surprise(k / n, n, share, correlation) for k, n in tried[:_WORST_TRIED]), default=0.0)
     return SharePattern(share=share, correlation=correlation, worst=worst, windows=len(pairs))
 
 
@@ -69,9 +77,72 @@ def surprise(observed: float, rows: int, share: float, correlation: float) -> fl
         >>> round(surprise(1.0, 1, 0.05, 0.01), 2), surprise(0.05, 10_000, 0.05, 0.01)
         (3.0, 0.0)
     """
-    if rows <= 0:
+    if rows <= 0 or observed == share:
         return 0.0
+    if observed < share:
+        return surprise(1 - observed, rows, 1 - share, correlation)
+    return min(_roughly(observed, rows, share, correlation), _best_split(observed, rows, share, correlation))
+
+
+def may_surprise(observed: float, rows: int, share: float, correlation: float, limit: float) -> bool:
+    """Whether the surprise may be above `limit`: quick, and never wrong when it says no."""
+    return rows > 0 and _roughly(observed, rows, share, correlation) > limit
+
+
+def _roughly(observed: float, rows: int, share: float, correlation: float) -> float:
+    """Chernoff's bound for the number of independent rows that tell as much (Kish's design effect)."""
     return rows / (1 + (rows - 1) * correlation) * _divergence(observed, share)
+
+
+def _best_split(observed: float, rows: int, share: float, correlation: float) -> float:
+    """The least of both parts' surprise over the window's own share, by golden sections."""
+    weight = 1 / correlation - 1
+    alpha, beta = share * weight, (1 - share) * weight
+
+    def cost(own: float) -> float:
+        return rows * _divergence(observed, own) + _beta_tail(own, alpha, beta)
+
+    low, high = share, min(observed, 1 - 1e-12)
+    for _ in range(_SPLITS):
+        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        if cost(left) <= cost(right):
+            high = right
+        else:
+            low = left
+    return max(0.0, min(cost(low), cost(high)))
+
+
+def _beta_tail(value: float, alpha: float, beta: float) -> float:
+    """-log of the chance that a beta variable is above `value`."""
+    if value <= 0:
+        return 0.0
+    front = alpha * math.log(value) + beta * math.log1p(-value)
+    front += math.lgamma(alpha + beta) - math.lgamma(alpha) - math.lgamma(beta)
+    if value > (alpha + 1) / (alpha + beta + 2):
+        return -(front + math.log(_continued(1 - value, beta, alpha) / beta))
+    below = math.exp(front) * _continued(value, alpha, beta) / alpha
+    return -math.log(max(1 - below, 1e-300))
+
+
+def _continued(value: float, alpha: float, beta: float) -> float:
+    """The continued fraction of the incomplete beta function (Lentz; Numerical Recipes 6.4)."""
+    tiny = 1e-300
+    ratio, delta = 1.0, 1 / _far(1 - (alpha + beta) * value / (alpha + 1), tiny)
+    found = delta
+    for n in range(1, 200):
+        even = n * (beta - n) * value / ((alpha + 2 * n - 1) * (alpha + 2 * n))
+        odd = -(alpha + n) * (alpha + beta + n) * value / ((alpha + 2 * n) * (alpha + 2 * n + 1))
+        for term in (even, odd):
+            delta = 1 / _far(1 + term * delta, tiny)
+            ratio = _far(1 + term / ratio, tiny)
+            found *= delta * ratio
+        if abs(delta * ratio - 1) < _CLOSE:
+            break
+    return found
+
+
+def _far(value: float, tiny: float) -> float:
+    return value if abs(value) > tiny else tiny
 
 
 def extreme_share(rows: int, share: float, correlation: float, limit: float, *, upwards: bool) -> float:

@@ -52,7 +52,7 @@ class Tallier:
         New data is announced with the last one.
         """
         gauges = self._gauges_for(contract, profile)
-        tallied = list(self._tallied(contract, gauges, state))
+        tallied = list(self.tallied(contract, gauges, state))
         if not tallied:
             return []
         if state.announces:
@@ -67,7 +67,8 @@ class Tallier:
             self._key, self._gauges = key, Gauges(contract.definition, profile)
         return self._gauges
 
-    def _tallied(self, contract: Contract, gauges: Gauges, state: NewState) -> Iterator[Tallied]:
+    def tallied(self, contract: Contract, gauges: Gauges, state: NewState) -> Iterator[Tallied]:
+        """The sums of one batch, window by window."""
         step = (contract.definition.quality or Quality()).window
         windows = _by_window(state, step)
         known_at = state.tally.known_at

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from everloop_schemas.events import DataGate
-from everloop_schemas.shares import extreme_share, surprise
+from everloop_schemas.shares import extreme_share, may_surprise, surprise
 
 __all__ = ["About", "CountGate", "Gate", "RatioGate", "ShareGate", "poisson_surprise"]
 
@@ -82,10 +82,13 @@ class ShareGate:
     def would_see(self, figure: float) -> bool:
         """Whether such a share of so many rows would be more surprising than the limit."""
         if self.high is not None and figure > self.high:
-            return surprise(figure, self.rows, self.high, self.correlation) > self.limit
-        if self.low is not None and figure < self.low:
-            return surprise(figure, self.rows, self.low, self.correlation) > self.limit
-        return False
+            usual = self.high
+        elif self.low is not None and figure < self.low:
+            usual = self.low
+        else:
+            return False
+        about = (figure, self.rows, usual, self.correlation)
+        return may_surprise(*about, self.limit) and surprise(*about) > self.limit
 
     def evidence(self) -> DataGate:
         """Share and limits."""

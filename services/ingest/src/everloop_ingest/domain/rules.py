@@ -88,7 +88,7 @@ class Rules:
         yield from self._invariants(windows, start, window, "window", self.limit + _EARLY)
 
     def final(self, windows: Windows, start: int, window: WindowMeasured) -> Iterator[Gate]:
-        """Every gate of a window that is over; where it ends a day, the day's too."""
+        """Every gate of a window that is over; and, four times a day, those of the day before its end."""
         yield from self._declared_shares(window, self.limit)
         yield from self._declared_counts(windows, start, window)
         yield from self._invariants(windows, start, window, "window", self.limit)
@@ -98,8 +98,10 @@ class Rules:
         yield from flow_gates(window, past, limit=self.limit, on_broken=self.quality.on_broken)
         yield from self._volume(windows, start)
         end = start + self.step
-        if self.step < DAY and end % DAY == 0:
+        if self.step < DAY and end % (DAY // 4) < self.step:
             yield from self._day(windows, end - DAY)
+        if self.step < DAY and end % DAY == 0:
+            yield from self._day_volume(windows, end - DAY)
 
     def _invariants(
         self,
@@ -121,7 +123,6 @@ class Rules:
         alike = [each for each in parts if each.profile == self.profile_id]
         if alike:
             yield from self._invariants(windows, start, merged(alike), "day", self.limit)
-        yield from self._day_volume(windows, start)
 
     def _volume(self, windows: Windows, start: int) -> Iterator[Gate]:
         rows = {each: window.observations for each, window in windows.items()}
