@@ -24,8 +24,8 @@ __all__ = ["SharePattern", "extreme_share", "learn_share", "may_surprise", "surp
 LEAST_CORRELATION: Final = 0.01
 """Of rows in a window: at most a hundred count, so that no alarm is about a difference of no matter."""
 _MOST_CORRELATION: Final = 0.999
-_STEPS: Final = 30
-_SPLITS: Final = 24
+_STEPS: Final = 14
+_SPLITS: Final = 16
 _WORST_TRIED: Final = 5
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 _CLOSE: Final = 1e-10
@@ -81,7 +81,10 @@ def surprise(observed: float, rows: int, share: float, correlation: float) -> fl
         return 0.0
     if observed < share:
         return surprise(1 - observed, rows, 1 - share, correlation)
-    return min(_roughly(observed, rows, share, correlation), _best_split(observed, rows, share, correlation))
+    rough = _roughly(observed, rows, share, correlation)
+    if share <= 0 or correlation < LEAST_CORRELATION:  # a declared share: windows do not differ
+        return rough
+    return min(rough, _best_split(observed, rows, share, correlation))
 
 
 def may_surprise(observed: float, rows: int, share: float, correlation: float, limit: float) -> bool:
@@ -103,13 +106,18 @@ def _best_split(observed: float, rows: int, share: float, correlation: float) ->
         return rows * _divergence(observed, own) + _beta_tail(own, alpha, beta)
 
     low, high = share, min(observed, 1 - 1e-12)
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = cost(left), cost(right)
     for _ in range(_SPLITS):
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if cost(left) <= cost(right):
-            high = right
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = cost(left)
         else:
-            low = left
-    return max(0.0, min(cost(low), cost(high)))
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = cost(right)
+    return max(0.0, min(at_left, at_right))
 
 
 def _beta_tail(value: float, alpha: float, beta: float) -> float:

@@ -122,7 +122,7 @@ class Book:
         assert before is not None
         waived = _still_waived(before, rules)
         blocking = {
-            gate.gate: gate for gate in broken if gate.on_broken == "block" and gate.gate not in waived
+            gate.gate: gate for gate in broken if gate.on_broken == "block" and _measure(gate) not in waived
         }
         kept = [held for held in before.held if held.gate not in blocking and not _lifted(held, gates)]
         held = [*kept, *blocking.values()]
@@ -165,7 +165,7 @@ class Book:
         before = self.standing
         if before is None or not before.held:
             return
-        waived = sorted({*_still_waived(before, rules), *(gate.gate for gate in before.held)})
+        waived = sorted({*_still_waived(before, rules), *map(_measure, before.held)})
         self.standing = _with(
             before, held=[], waived=waived, waived_under=rules.profile_id, accepted_by=acceptance.by
         )
@@ -206,6 +206,11 @@ def _still_waived(standing: QualityStanding, rules: Rules) -> list[str]:
     declared = {f"{name}(" for name in (each.expect for each in rules.quality.expect)}
     same = standing.waived_under == rules.profile_id
     return [name for name in standing.waived if same or any(name.startswith(word) for word in declared)]
+
+
+def _measure(gate: DataGate) -> str:
+    """What a gate is about, by the hour and by the day."""
+    return gate.gate.removesuffix(" a day")
 
 
 def _lifted(held: DataGate, gates: Iterable[Gate]) -> bool:

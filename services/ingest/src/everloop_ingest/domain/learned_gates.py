@@ -1,7 +1,7 @@
 """Gates that nobody declared: from the profile of the newest training, and from the past weeks' windows."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final, Literal
@@ -17,6 +17,8 @@ __all__ = ["Level", "flow_gates", "invariants", "measures_of", "share_gates", "u
 Scale = Literal["window", "day"]
 _BEYOND_WORST: Final = 1.25
 """An invariant is broken only beyond what the past has shown, and a quarter more."""
+_FEWEST_ROWS: Final = 20
+"""A window with fewer rows says nothing about what was learned."""
 _FEWEST_PAST: Final = 24
 """Windows that a flow's pattern is learned from."""
 _FEWEST_WEEKS: Final = 3
@@ -77,6 +79,8 @@ def share_gates(
     """Each invariant on one window, or on one day."""
     for invariant in invariants(profile):
         count, rows = window.learned.get(invariant.name, 0), _rows(window, invariant)
+        if rows < _FEWEST_ROWS:
+            continue
         pattern: SharePattern = getattr(invariant.pattern, scale)
         allowed = max(limit, _BEYOND_WORST * pattern.worst)
         name = invariant.name if scale == "window" else f"{invariant.name} a day"
@@ -111,7 +115,7 @@ def flow_gates(
         return
     for name in ("duplicates", "quarantined"):
         count: int = getattr(window, name)
-        if count:
+        if count and _came(window) >= _FEWEST_ROWS:
             pattern = learn_share([getattr(each, name) for each in known], [_came(each) for each in known])
             allowed = max(limit, _BEYOND_WORST * pattern.worst)
             about = About(name, "learned", on_broken)
@@ -135,18 +139,20 @@ def volume_gate(
     step: int,
     week: int,
     first: int,
+    skip: Collection[int],
     limit: float,
     about: About,
 ) -> Gate | None:
     """The rows of a window against the same hour of past weeks; `rows` by start, all in the same unit.
 
-    How far weeks differ is taken from the past week's windows of a size like this one's.
+    How far weeks differ is taken from the past week's windows of a size like this one's, but for those to `skip`: broken ones.
     """
     past = usual_rows(rows, start, week=week, first=first)
     if len(past) < _FEWEST_WEEKS:
         return None
     usual = median(past)
-    swings = list(_swings(rows, start, step=step, week=week, first=first, least=usual / 4))
+    sound = [each for each in range(start - week, start, step) if each not in skip]
+    swings = list(_swings(rows, sound, week=week, first=first, least=usual / 4))
     if len(swings) < min(_SHORTEST_LIST, week // step):
         return None
     swing = max(_SMALLEST_SWING, _BEYOND_WORST * max(swings))
@@ -154,10 +160,10 @@ def volume_gate(
 
 
 def _swings(
-    rows: Mapping[int, int], start: int, *, step: int, week: int, first: int, least: float
+    rows: Mapping[int, int], starts: Sequence[int], *, week: int, first: int, least: float
 ) -> Iterator[float]:
-    """How far (as a logarithm) each window of the past week lay from its own past weeks."""
-    for earlier in range(start - week, start, step):
+    """How far (as a logarithm) each of these windows lay from its own past weeks."""
+    for earlier in starts:
         past = usual_rows(rows, earlier, week=week, first=first)
         if len(past) >= _FEWEST_WEEKS - 1 and (usual := median(past)) >= max(least, 1.0):
             yield abs(math.log((rows.get(earlier, 0) + 1) / (usual + 1)))

@@ -1,7 +1,7 @@
 """All gates of a pipeline on one of its windows: the declared and the learned ones."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import median
@@ -126,21 +126,29 @@ class Rules:
 
     def _volume(self, windows: Windows, start: int) -> Iterator[Gate]:
         rows = {each: window.observations for each, window in windows.items()}
-        yield from self._volume_of(rows, start, self.step, "volume", "window")
+        broken = {each for each, window in windows.items() if window.state == "broken"}
+        yield from self._volume_of(rows, broken, start, self.step, "volume")
 
     def _day_volume(self, windows: Windows, start: int) -> Iterator[Gate]:
         rows: dict[int, int] = {}
         for each, window in windows.items():
             rows[each - each % DAY] = rows.get(each - each % DAY, 0) + window.observations
-        yield from self._volume_of(rows, start, DAY, "volume a day", "day")
+        broken = {each - each % DAY for each, window in windows.items() if window.state == "broken"}
+        yield from self._volume_of(rows, broken, start, DAY, "volume a day")
 
     def _volume_of(
-        self, rows: Mapping[int, int], start: int, step: int, name: str, scale: Literal["window", "day"]
+        self, rows: Mapping[int, int], broken: Collection[int], start: int, step: int, name: str
     ) -> Iterator[Gate]:
-        about = About(name, "learned", self.quality.on_broken, scale=scale)
-        first = min(rows, default=start) + step  # the first one may have begun in its middle
+        scale: Literal["window", "day"] = "day" if name.endswith("day") else "window"
         gate = volume_gate(
-            rows, start, step=step, week=max(WEEK, step), first=first, limit=self.limit, about=about
+            rows,
+            start,
+            step=step,
+            week=max(WEEK, step),
+            first=min(rows, default=start) + step,  # the first one may have begun in its middle
+            skip=broken,
+            limit=self.limit,
+            about=About(name, "learned", self.quality.on_broken, scale=scale),
         )
         if gate is not None:
             yield gate
