@@ -192,7 +192,8 @@ class QualityJudged(Event):
     gates: list[DataGate] = Field(description="those that are broken")
     blocked: bool
     blocked_reason: str | None = None
-    decided_by: str | None = None
+    decided_by: str | None = Field(default=None, description="who accepted the data")
+    decision_reason: str | None = Field(default=None, description="and why")
     known_at: AwareDatetime = Field(description="pipeline time")
 
 

@@ -139,7 +139,7 @@ class Book:
         start: int,
         end: int,
         gates: list[DataGate],
-        by: str | None = None,
+        decision: Acceptance | None = None,
     ) -> None:
         assert self.standing is not None
         revision = self.standing.revision + 1
@@ -155,7 +155,8 @@ class Book:
                 gates=gates,
                 blocked=bool(standing.held),
                 blocked_reason=blocked_reason(standing),
-                decided_by=by,
+                decided_by=decision.by if decision else None,
+                decision_reason=decision.reason if decision else None,
                 known_at=standing.known_at,
             )
         )
@@ -170,7 +171,7 @@ class Book:
             before, held=[], waived=waived, waived_under=rules.profile_id, accepted_by=acceptance.by
         )
         until = seconds(before.judged_until)
-        self._tell("accepted", until - rules.step, until, list(before.held), acceptance.by)
+        self._tell("accepted", until - rules.step, until, list(before.held), acceptance)
 
     def _put(self, start: int, window: WindowMeasured) -> None:
         if self.windows.get(start) != window:
