@@ -155,6 +155,21 @@ class Client:
         """Live figures per model version and day."""
         return self._call("GET", "monitor", f"/v1/pipelines/{pipeline}/performance")
 
+    def quality(self, pipeline: str, *, windows: int = 24) -> Json:
+        """The newest windows of a pipeline's data, and whether broken gates hold training back."""
+        path = f"/v1/pipelines/{pipeline}/quality"
+        return self._call("GET", "ingest", path, params={"windows": windows})
+
+    def accept_quality(self, pipeline: str, reason: str) -> Json:
+        """Take the data as it is: the gates broken now stay open until the next profile."""
+        return self._call(
+            "POST", "ingest", f"/v1/pipelines/{pipeline}/quality/accept", json={"reason": reason}
+        )
+
+    def training(self, pipeline: str) -> Json:
+        """What the next run waits for."""
+        return self._call("GET", "trainer", f"/v1/pipelines/{pipeline}/training")
+
     def publish(
         self,
         pipeline: str,

@@ -8,17 +8,24 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from everloop_schemas.shares import SharePattern
+
 __all__ = [
+    "Acceptance",
     "ArtifactChunk",
     "ArtifactRef",
     "Cut",
     "DataArrived",
+    "DataGate",
+    "DataProfiled",
     "DatasetRef",
     "DeploymentChanged",
     "DriftDetected",
     "DriftEvidence",
     "Event",
+    "FieldProfile",
     "GateResult",
+    "MeasuredShare",
     "MetricEvidence",
     "ModelApproved",
     "ModelLoaded",
@@ -27,14 +34,20 @@ __all__ = [
     "ModelTrained",
     "PipelineDefined",
     "PredictionMade",
+    "QualityJudged",
+    "QualityMeasured",
+    "QualityNoted",
+    "QualityStanding",
     "RecordAccepted",
     "RecordQuarantined",
     "RunFailed",
     "RunStarted",
     "SliceEvidence",
+    "Tallied",
     "Trigger",
     "VectorComputed",
     "Violation",
+    "WindowMeasured",
 ]
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="lower-case hexadecimal SHA-256")]
@@ -116,6 +129,118 @@ class DataArrived(Event):
     observations: int = Field(ge=0, description="accepted in this partition since its beginning")
     labels: int = Field(ge=0)
     known_at: AwareDatetime = Field(description="the highest known_at in this partition")
+    blocked: bool = Field(default=False, description="a data gate is broken: no run may start on this data")
+    blocked_reason: str | None = Field(default=None, description="which gates, in words")
+    quality_revision: int = Field(default=0, ge=0, description="counts the changes of `blocked`")
+
+
+class Tallied(Part):
+    """What one transaction of one log partition adds to a window of known_at."""
+
+    partition: int = Field(ge=0)
+    window_start: AwareDatetime
+    known_at: AwareDatetime = Field(description="the highest known_at in the log partition so far")
+    observations: int = Field(default=0, ge=0)
+    labels: int = Field(default=0, ge=0)
+    duplicates: int = Field(default=0, ge=0)
+    quarantined: int = Field(default=0, ge=0)
+    profile: str | None = Field(default=None, description="run whose profile `learned` was counted under")
+    learned: dict[str, int] = Field(default={}, description="rows by learned measure, such as `wind:null`")
+    declared: dict[str, int] = Field(default={}, description="rows that a declared expectation does not take")
+    unseen: dict[str, list[str]] = Field(default={}, description="values that training never saw, by field")
+    arrived: list[int] | None = Field(
+        default=None, description="observations and labels since the beginning, where new data is announced"
+    )
+
+
+class Acceptance(Part):
+    """A person takes the data as it is: the gates broken now stay open until the next profile."""
+
+    by: str
+    reason: str
+    at: AwareDatetime
+
+
+class QualityNoted(Event):
+    """What the judge of the data gates learns: a partition's tally, or a person's decision."""
+
+    topic: ClassVar[str] = "ingest-quality-noted-v1"
+    pipeline: PipelineName
+    tallied: Tallied | None = None
+    accepted: Acceptance | None = None
+
+
+class DataGate(Part):
+    """One gate on a window's data, with its figure."""
+
+    gate: str = Field(description="such as `wind:null` (learned) or `not_null(wind)` (declared)")
+    source: Literal["declared", "learned"]
+    field: str | None = None
+    scale: Literal["window", "day"] = "window"
+    figure: float = Field(description="a share of rows, or a number of rows")
+    at_least: float | None = None
+    at_most: float | None = None
+    rows: int = Field(ge=0)
+    on_broken: Literal["block", "warn"]
+    examples: list[str] = []
+
+
+class QualityJudged(Event):
+    """A window broke a gate, or what this means for training has changed."""
+
+    topic: ClassVar[str] = "ingest-quality-judged-v1"
+    id: str
+    pipeline: PipelineName
+    revision: int = Field(ge=1, description="counts up within the pipeline")
+    verdict: Literal["broken", "passed", "accepted"]
+    window_start: AwareDatetime
+    window_end: AwareDatetime
+    gates: list[DataGate] = Field(description="those that are broken")
+    blocked: bool
+    blocked_reason: str | None = None
+    decided_by: str | None = Field(default=None, description="who accepted the data")
+    decision_reason: str | None = Field(default=None, description="and why")
+    known_at: AwareDatetime = Field(description="pipeline time")
+
+
+class WindowMeasured(Part):
+    """A window's tallies over all partitions, and what became of it."""
+
+    start: AwareDatetime
+    end: AwareDatetime
+    state: Literal["open", "passed", "broken"]
+    observations: int
+    labels: int
+    duplicates: int
+    quarantined: int
+    profile: str | None = None
+    profiled_observations: int = 0
+    profiled_labels: int = 0
+    learned: dict[str, int] = {}
+    declared: dict[str, int] = {}
+    unseen: dict[str, list[str]] = {}
+    broken: list[DataGate] = []
+
+
+class QualityStanding(Part):
+    """Where a pipeline's data stands."""
+
+    revision: int = 0
+    known_at: AwareDatetime = Field(description="pipeline time")
+    judged_until: AwareDatetime = Field(description="windows that end by then are judged")
+    held: list[DataGate] = Field(default=[], description="broken gates that block, as they were found")
+    waived: list[str] = Field(default=[], description="gates that a person has opened")
+    waived_under: str | None = Field(default=None, description="the profile they were opened under")
+    accepted_by: str | None = None
+
+
+class QualityMeasured(Event):
+    """A window's figures (key: pipeline/start), or a pipeline's standing (key: pipeline)."""
+
+    topic: ClassVar[str] = "ingest-quality-measured-v1"
+    pipeline: PipelineName
+    window: WindowMeasured | None = None
+    standing: QualityStanding | None = None
 
 
 class VectorComputed(Event):
@@ -258,6 +383,49 @@ class ModelTrained(Event):
     libraries: dict[str, str]
     seconds: dict[str, float] = Field(description="by step; wall clock, not part of the lineage")
     trained_at: AwareDatetime = Field(description="pipeline time")
+
+
+class MeasuredShare(Part):
+    """How one share behaved in the training data: in windows, and in whole days."""
+
+    window: SharePattern
+    day: SharePattern
+
+
+class FieldProfile(Part):
+    """One field as the training data had it."""
+
+    kind: Literal["observation", "label"]
+    low: float | None = Field(default=None, description="the 1% quantile of a number")
+    high: float | None = Field(default=None, description="the 99% quantile of a number")
+    minimum: float | None = None
+    median: float | None = None
+    maximum: float | None = None
+    known: list[str] | None = Field(default=None, description="every value of a category; null: too many")
+    measures: dict[str, MeasuredShare] = Field(
+        description="null, below, above, true, unseen, is:VALUE; each as a share of all rows of the kind"
+    )
+
+
+class DataProfiled(Event):
+    """What the data of a training was like: the invariants that new data is held against."""
+
+    topic: ClassVar[str] = "trainer-data-profiled-v1"
+    run_id: str
+    pipeline: PipelineName
+    pipeline_version: int
+    dataset_sha256: Sha256
+    window_seconds: int = Field(ge=1)
+    windows: int
+    days: int
+    observations: int
+    labels: int
+    first_event_time: AwareDatetime
+    last_event_time: AwareDatetime
+    late_seconds: float = Field(description="99% of the observations were known so soon after they happened")
+    late: MeasuredShare
+    fields: dict[str, FieldProfile]
+    profiled_at: AwareDatetime = Field(description="pipeline time")
 
 
 class ArtifactChunk(Event):

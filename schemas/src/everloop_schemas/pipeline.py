@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from everloop_schemas.events import PipelineName
 from everloop_schemas.pipeline_parts import (
     Action,
+    Expectation,
     Expression,
     FieldSpec,
     Gate,
@@ -22,6 +23,7 @@ from everloop_schemas.pipeline_parts import (
     Name,
     Observation,
     PipelineTest,
+    Quality,
     Rollout,
     Rows,
     Rule,
@@ -37,6 +39,7 @@ from everloop_schemas.yaml_lines import read_yaml
 
 __all__ = [
     "Action",
+    "Expectation",
     "FieldSpec",
     "Gate",
     "Label",
@@ -46,6 +49,7 @@ __all__ = [
     "Pipeline",
     "PipelineTest",
     "Problem",
+    "Quality",
     "Rollout",
     "Rows",
     "Rule",
@@ -85,6 +89,8 @@ class Pipeline(Section):
     """Without it: better than the prior and than the champion."""
     rollout: Rollout = Rollout()
     monitor: Monitor = Monitor()
+    quality: Quality | None = None
+    """Without it the defaults of its keys hold."""
     tests: list[PipelineTest] = Field(default_factory=list)
 
     @model_validator(mode="before")

@@ -19,6 +19,7 @@ from everloop_schemas.durations import Duration
 
 __all__ = [
     "Action",
+    "Expectation",
     "Expression",
     "FieldRule",
     "FieldSpec",
@@ -30,6 +31,7 @@ __all__ = [
     "Name",
     "Observation",
     "PipelineTest",
+    "Quality",
     "Rollout",
     "Rows",
     "Rule",
@@ -265,6 +267,41 @@ class Monitor(Section):
     reference_days: Annotated[int, Key(ge=2, le=3660)] = 20
     """Whole days that the current ones are compared with."""
     slo: ServiceLevels = ServiceLevels()
+
+
+class Expectation(Section):
+    """One declared gate on the data of a window; the words are those of Great Expectations."""
+
+    expect: Literal["not_null", "between", "in_set", "row_count", "volume", "unique", "accepted", "fresh"]
+    """What is expected of the rows that became known within a window."""
+    field: Name | None = None
+    """The observation's or label's field (not_null, between, in_set)."""
+    mostly: Share = 1.0
+    """The share of the rows that must be so; a few rows more or less, as chance has it, break no gate."""
+    min: Finite | None = None
+    """between: the lowest value; row_count: rows of a window; volume: share of the usual number of rows."""
+    max: Finite | None = None
+    """The highest, likewise."""
+    values: Annotated[list[str], Key(min_length=1)] | None = None
+    """in_set: the values that are expected."""
+    within: Annotated[Duration, Key(gt=timedelta(0))] | None = None
+    """fresh: how long after its event time an observation is known at the latest."""
+    on_broken: Literal["block", "warn"] | None = None
+    """What happens when it is broken; without it what the section says."""
+
+
+class Quality(Section):
+    """Gates on the data itself, window by window of the time at which records became known."""
+
+    window: Annotated[Duration, Key(ge=timedelta(minutes=10), le=timedelta(weeks=1))] = timedelta(hours=1)
+    """The length of a window; a week is a whole number of them."""
+    on_broken: Literal["block", "warn"] = "block"
+    """block: no run that nobody asked for starts until a later window passes or a person accepts the data."""
+    learned: bool = True
+    """Whether new data is also held against the profile that the newest training published."""
+    false_alarms_per_100_windows: Annotated[float, Key(gt=0, le=10)] = 0.1
+    """How many windows in which nothing is wrong may break a gate, over all gates that have a tolerance."""
+    expect: Annotated[list[Expectation], Key(max_length=200)] = []
 
 
 class PipelineTest(Section):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from everloop_schemas.patterns import PatternError, compile_pattern
 from everloop_schemas.pipeline_parts import FieldSpec, Gate, Rule
 from everloop_schemas.problems import Path, Problem, dotted
+from everloop_schemas.quality_rules import quality_problems
 
 if TYPE_CHECKING:
     from everloop_schemas.pipeline import Pipeline
@@ -200,5 +201,6 @@ _RULES: tuple[Callable[["Pipeline"], Iterator[Problem]], ...] = (
     _lateness,
     _gates,
     _service_levels,
+    quality_problems,
     _tests,
 )

@@ -32,6 +32,7 @@ __all__ = [
 
 GROUPS = (
     "everloop-ingest",
+    "everloop-ingest-quality",
     "everloop-feature",
     "everloop-trainer-data",
     "everloop-trainer-decisions",

@@ -9,7 +9,7 @@ from everloop_ingest.domain.contract import Contract
 from everloop_ingest.domain.duplicates import DuplicateWindow, identity
 from everloop_ingest.domain.tally import Tally
 from everloop_schemas.cloudevents import decode
-from everloop_schemas.events import DataArrived, RecordAccepted, RecordQuarantined
+from everloop_schemas.events import RecordAccepted, RecordQuarantined
 from everloop_schemas.partition import partition_of
 from everloop_schemas.pipeline import Pipeline, load
 
@@ -132,10 +132,10 @@ def test_new_data_is_announced_when_a_multiple_is_reached() -> None:
     step = found.derive([record(n, observation(n)) for n in range(4)])
     assert len(step.outputs) == 4
     found.apply(step.state)
+    assert not step.state.announces
     step = found.derive([record(n, observation(n)) for n in range(4, 12)])
-    event = decode(DataArrived, step.outputs[-1].value, step.outputs[-1].headers)
-    assert isinstance(event, DataArrived)
-    assert (event.observations, event.labels, event.known_at) == (12, 0, NOW)
+    assert step.state.announces
+    assert step.state.tally == Tally(12, 0, NOW)
 
 
 def test_state_is_restored_from_the_log() -> None:

@@ -23,6 +23,7 @@ from everloop.cli import (
     files,
     lineage,
     listings,
+    quality,
     running,
     status,
     topics,
@@ -46,6 +47,7 @@ for module in (running, status, doctor, files, listings, decisions, data, lineag
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(access.app, name="token")
 app.add_typer(topics.app, name="topics")
+app.add_typer(quality.app, name="quality")
 
 
 def main() -> NoReturn:

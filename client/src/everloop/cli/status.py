@@ -24,7 +24,7 @@ from everloop.stack.folder import DataFolder, StackRecord
 __all__ = ["add_to"]
 
 _EVENTS = 8
-_PIPELINE = ("pipeline", "models", "champion", "revision")
+_PIPELINE = ("pipeline", "models", "champion", "revision", "training")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -96,7 +96,21 @@ def _pipelines(client: Client) -> list[dict[str, Any]]:
 def _pipeline(client: Client, name: str) -> dict[str, Any]:
     deployment, models = client.deployment(name), client.models(name)
     champion = (deployment.get("champion") or {}).get("model_version")
-    return {"pipeline": name, "models": len(models), "champion": champion, "revision": deployment["revision"]}
+    return {
+        "pipeline": name,
+        "models": len(models),
+        "champion": champion,
+        "revision": deployment["revision"],
+        "training": _training(client, name),
+    }
+
+
+def _training(client: Client, name: str) -> str | None:
+    """What the next run waits for; None while the trainer does not answer or does not know the pipeline."""
+    try:
+        return str(client.training(name)["waiting_for"])
+    except EverloopError:
+        return None
 
 
 def _print(found: dict[str, Any]) -> None:

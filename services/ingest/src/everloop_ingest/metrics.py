@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
-__all__ = ["HTTP_RECORDS", "RECORDS", "WARNINGS"]
+__all__ = ["BLOCKED", "BROKEN_GATES", "HTTP_RECORDS", "KNOWN_AT", "RECORDS", "WARNINGS"]
 
 RECORDS: Final = Counter(
     "everloop_ingest_records_total",
@@ -21,4 +21,20 @@ WARNINGS: Final = Counter(
     "everloop_ingest_warnings_total",
     "Accepted records that break a rule that only warns; the field is empty for a rule over several",
     ["pipeline", "field", "rule"],
+)
+BLOCKED: Final = Gauge(
+    "everloop_ingest_quality_blocked",
+    "1 while broken data gates keep training from starting on a pipeline's new data",
+    ["pipeline"],
+)
+BROKEN_GATES: Final = Counter(
+    "everloop_ingest_quality_broken_gates_total",
+    "Gates that a window of data broke, by where they come from (declared, learned) and what follows "
+    "(block, warn)",
+    ["pipeline", "source", "on_broken"],
+)
+KNOWN_AT: Final = Gauge(
+    "everloop_ingest_known_at_seconds",
+    "Pipeline time: the highest known_at of a pipeline's records, in seconds since 1970",
+    ["pipeline"],
 )

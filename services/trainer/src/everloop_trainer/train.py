@@ -7,24 +7,25 @@ and no broker: it survives rebalances, and its memory is given back when it ends
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from everloop_features import Compiled, compile  # noqa: A004 - the feature language's name for it
+from everloop_schemas.events import DataProfiled
 from everloop_schemas.pipeline import Pipeline, from_definition
 
 from everloop_trainer.adapters.boosting import LightGbm, LoadedModel
 from everloop_trainer.adapters.log_files import replayed
 from everloop_trainer.adapters.segment_files import read_records, read_vectors
 from everloop_trainer.application.contenders import Contender, Elsewhere, Fitted
+from everloop_trainer.application.profiling import data_profile
 from everloop_trainer.application.snapshot import snapshot
 from everloop_trainer.application.stopwatch import Stopwatch
 from everloop_trainer.application.training import Training, train
 from everloop_trainer.domain.artifact import unpack_model
-from everloop_trainer.domain.dataset import Dataset
+from everloop_trainer.domain.dataset import Vectors
 from everloop_trainer.domain.job import Champion, Job, Outcome, Trained, Untrainable, UntrainableError
-
-Source = Callable[[Path, Job, Pipeline, Compiled], Dataset]
+from everloop_trainer.domain.records import Records
 
 
 def main(directory: str, root: str) -> None:
@@ -53,26 +54,38 @@ def _train(job: Job, root: Path) -> tuple[Trained, bytes]:
             f"the pipeline's expressions are refused: {compiled[0]}", "Apply the pipeline again"
         )
     with watch.step("assemble"):
-        dataset = _dataset(job, root, pipeline, compiled)
-    champion = None if job.champion is None or job.log is not None else _champion(job, job.champion, root)
-    return train(Training(job, pipeline, dataset, LightGbm(pipeline.label.type), champion, watch))
+        observations, labels, vectors = _below_cut(job, root, compiled)
+        dataset = snapshot(
+            job=job,
+            pipeline=pipeline,
+            evaluator=compiled,
+            observations=observations,
+            labels=labels,
+            vectors=vectors,
+        )
+    verifying = job.log is not None
+    champion = None if job.champion is None or verifying else _champion(job, job.champion, root)
+    trained, data = train(Training(job, pipeline, dataset, LightGbm(pipeline.label.type), champion, watch))
+    if verifying:
+        return trained, data
+    with watch.step("profile"):
+        profile = _profile(job, pipeline, observations, labels, trained.dataset.sha256)
+    return trained.model_copy(update={"profile": profile, "seconds": watch.seconds}), data
 
 
-def _dataset(job: Job, root: Path, pipeline: Pipeline, compiled: Compiled) -> Dataset:
+def _profile(
+    job: Job, pipeline: Pipeline, observations: Records, labels: Records, sha256: str
+) -> DataProfiled | None:
+    return data_profile(job, pipeline, observations, labels, sha256=sha256, read=msgspec.json.decode)
+
+
+def _below_cut(job: Job, root: Path, compiled: Compiled) -> tuple[Records, Records, Vectors]:
+    """What the job is made of; it may reach beyond the cut, which `snapshot` applies."""
     if job.log is not None:
-        observations, labels, vectors = replayed(root, job.log, job.cut, compiled)
-    else:
-        observations, labels = read_records(root, job.segments)
-        features = list(zip(compiled.names, compiled.types, strict=True))
-        vectors = read_vectors(root, job.segments, job.pipeline_version, features)
-    return snapshot(
-        job=job,
-        pipeline=pipeline,
-        evaluator=compiled,
-        observations=observations,
-        labels=labels,
-        vectors=vectors,
-    )
+        return replayed(root, job.log, job.cut, compiled)
+    observations, labels = read_records(root, job.segments)
+    features = list(zip(compiled.names, compiled.types, strict=True))
+    return observations, labels, read_vectors(root, job.segments, job.pipeline_version, features)
 
 
 def _champion(job: Job, champion: Champion, root: Path) -> Contender:

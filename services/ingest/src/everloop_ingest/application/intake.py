@@ -1,4 +1,4 @@
-"""The worker's use case: a batch of inbound records becomes log, quarantine, forwards and new-data events.
+"""The worker's use case: a batch of inbound records becomes log, quarantine and forwards.
 
 Pure but for the clock it is given: `derive` changes nothing, `apply` makes a derived step the current state.
 """
@@ -13,8 +13,7 @@ import msgspec
 from aiokafka import ConsumerRecord
 from everloop_kernel.stream import DeadLetter, Output, Step
 from everloop_schemas.cloudevents import encode
-from everloop_schemas.events import DataArrived, RecordAccepted, RecordQuarantined, Violation
-from everloop_schemas.ids import derived_id
+from everloop_schemas.events import RecordAccepted, RecordQuarantined, Violation
 from everloop_schemas.partition import partition_of
 
 from everloop_ingest.application import names
@@ -40,6 +39,12 @@ class NewState:
     """(outcome, reason or kind) → records, for the metrics."""
     warnings: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(field, rule) → accepted records that break it, for the metrics."""
+    checked: list[Checked] = field(default_factory=list)
+    """What was accepted, for the data gates; and, in pipeline time, when duplicates and refused ones came."""
+    duplicates: list[datetime] = field(default_factory=list)
+    quarantined: list[datetime] = field(default_factory=list)
+    announces: bool = False
+    """Whether new data is to be announced."""
 
 
 class Intake:
@@ -131,20 +136,6 @@ class Intake:
         value, headers = encode(event, id=identifier, source=self._source, time=now)
         return Output(self._quarantine, self._partition, record.key, value, headers)
 
-    def data_arrived(self, tally: Tally, now: datetime) -> Output:
-        """The new-data event of this partition."""
-        identifier = derived_id(f"{self._log}-{self._partition}-{tally.records}", "data-arrived")
-        event = DataArrived(
-            id=identifier,
-            pipeline=self._pipeline,
-            partition=self._partition,
-            observations=tally.observations,
-            labels=tally.labels,
-            known_at=tally.known_at,
-        )
-        value, headers = encode(event, id=identifier, source=self._source, time=now)
-        return Output(names.DATA_ARRIVED_TOPIC, 0, self._pipeline.encode(), value, headers)
-
 
 class _Batch:
     """One batch being derived."""
@@ -180,6 +171,7 @@ class _Batch:
             return
         self._others.append(self._intake.quarantined(record, read, refused, self._now))
         self._state.counts["quarantined", reason] += 1
+        self._state.quarantined.append(self._known_at)
 
     def _judge(self, record: ConsumerRecord, read: Read, checked: Checked) -> None:
         """Hold a record that meets the contract against what the log holds."""
@@ -187,6 +179,7 @@ class _Batch:
         verdict = judge(entry, self._state.recent)
         if verdict == "duplicate":
             counts["duplicate", checked.kind] += 1
+            self._state.duplicates.append(checked.known_at)
         elif verdict == "conflict":
             self._refuse(record, read, Refused([_conflict(checked)], checked.kind, checked.id))
         else:
@@ -196,6 +189,8 @@ class _Batch:
     def _accept(self, record: ConsumerRecord, entry: LogEntry, checked: Checked) -> None:
         self._log.append(self._intake.logged(entry, checked.key, record.offset))
         self._kinds[checked.kind] += 1
+        if checked.kind != "retraction":
+            self._state.checked.append(checked)
         self._known_at = max(self._known_at, checked.known_at)
         for violation in checked.warnings:
             self._state.warnings[violation.field or "", violation.rule] += 1
@@ -209,10 +204,8 @@ class _Batch:
             last = self._log[-1]
             headers = [*last.headers, (names.TALLY_HEADER, tally.written())]
             self._log[-1] = last._replace(headers=headers)
-        outputs = [*self._log, *self._others]
-        if tally.crossed(before, self._contract.notify_every):
-            outputs.append(self._intake.data_arrived(tally, self._now))
-        return Step(outputs, self._dead, state)
+        state.announces = tally.crossed(before, self._contract.notify_every)
+        return Step([*self._log, *self._others], self._dead, state)
 
 
 def _conflict(checked: Checked) -> Violation:

@@ -94,6 +94,7 @@ class Contract:
     """The compiled contract of one pipeline version. Raises UnusableContractError."""
 
     def __init__(self, pipeline: Pipeline) -> None:
+        self.definition = pipeline
         self.pipeline = pipeline.pipeline
         self.partitions = pipeline.partitions
         self.dedupe_records = pipeline.observation.dedupe_records

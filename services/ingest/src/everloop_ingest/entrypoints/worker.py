@@ -7,9 +7,11 @@ from typing import Any
 from aiokafka import ConsumerRecord, TopicPartition
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
 from everloop_kernel.stream import DeadLetter, PartitionTask, RestoreFrom, Step, StreamProcessor
+from everloop_schemas.events import DataProfiled
 
 from everloop_ingest.application import names
 from everloop_ingest.application.intake import Intake, NewState
+from everloop_ingest.application.tallying import Tallier
 from everloop_ingest.domain.contract import Contract
 from everloop_ingest.metrics import RECORDS, WARNINGS
 
@@ -17,6 +19,7 @@ __all__ = ["IntakeTask", "UnknownPipelineTask", "worker"]
 
 WaitFor = Callable[[str], Awaitable[Contract | None]]
 Get = Callable[[str], Contract | None]
+ProfileOf = Callable[[str], DataProfiled | None]
 
 GENERATION = "1"
 """The log is never replayed from the inbound topic: its generation stays the same."""
@@ -28,11 +31,13 @@ class IntakeTask:
 
     generation = GENERATION
 
-    def __init__(self, contract: Contract, get: Get, partition: TopicPartition) -> None:
+    def __init__(self, contract: Contract, get: Get, partition: TopicPartition, profile: ProfileOf) -> None:
         self._pipeline = contract.pipeline
         self._partition = partition
         self._last_known = contract
         self._get = get
+        self._profile = profile
+        self._tallier = Tallier(partition.partition)
         self._intake = Intake(self._contract, partition.topic, partition.partition, lambda: datetime.now(UTC))
 
     def _contract(self) -> Contract:
@@ -54,8 +59,11 @@ class IntakeTask:
         self._intake.restore(records)
 
     def derive(self, records: Sequence[ConsumerRecord]) -> Step[NewState]:
-        """See `Intake`."""
-        return self._intake.derive(records)
+        """See `Intake`; and what the batch tells the judge of the data gates."""
+        step = self._intake.derive(records)
+        position = records[-1].offset + 1
+        notes = self._tallier.outputs(self._contract(), self._profile(self._pipeline), step.state, position)
+        return Step([*step.outputs, *notes], step.dead, step.state)
 
     def apply(self, state: NewState) -> None:
         """The transaction is committed: its state is the state, and it may be counted."""
@@ -89,13 +97,17 @@ class UnknownPipelineTask:
         """No state."""
 
 
-def worker(kafka: KafkaSettings, platform: PlatformSettings, wait_for: WaitFor, get: Get) -> StreamProcessor:
+def worker(
+    kafka: KafkaSettings, platform: PlatformSettings, wait_for: WaitFor, get: Get, profile: ProfileOf
+) -> StreamProcessor:
     """The stream processor over the inbound topics of all pipelines."""
 
     async def open_task(partition: TopicPartition) -> PartitionTask[Any]:
         pipeline = names.pipeline_of(partition.topic)
         contract = await wait_for(pipeline)
-        return UnknownPipelineTask(pipeline) if contract is None else IntakeTask(contract, get, partition)
+        if contract is None:
+            return UnknownPipelineTask(pipeline)
+        return IntakeTask(contract, get, partition, profile)
 
     return StreamProcessor(
         kafka=kafka,

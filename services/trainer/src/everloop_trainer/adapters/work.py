@@ -14,6 +14,7 @@ from everloop_schemas.events import (
     ModelApproved,
     ModelRejected,
     PipelineDefined,
+    QualityJudged,
 )
 
 from everloop_trainer import metrics
@@ -71,6 +72,11 @@ _SIGNAL = {
 _ANSWERED_ARRIVALS = """
 DELETE FROM arrivals a USING log_progress p
 WHERE a.pipeline = $1 AND p.pipeline = a.pipeline AND p.partition = a.partition AND a.labels <= p.labels
+"""
+_BLOCK = """
+INSERT INTO data_blocks AS b VALUES ($1, $2, $3)
+ON CONFLICT (pipeline) DO UPDATE SET revision = excluded.revision, reason = excluded.reason
+WHERE b.revision < excluded.revision
 """
 _SUPERSEDE = """
 UPDATE runs SET state = 'failed', ended_at = now()
@@ -175,6 +181,9 @@ class PostgresWork:
             drift=DriftSignal(**drift) if drift else None,
             manual=ManualRequest(**manual) if manual else None,
             definition_event_id=definition.event_id,
+            blocked=await self._connection.fetchval(
+                "SELECT reason FROM data_blocks WHERE pipeline = $1", name
+            ),
         )
 
     async def _signal(self, pipeline: str, kind: str) -> dict[str, Any] | None:
@@ -241,6 +250,15 @@ class PostgresWork:
             event.partition,
             event.labels,
         )
+        await self.block(event.pipeline, event.quality_revision, event.blocked_reason)
+
+    async def block(self, pipeline: str, revision: int, reason: str | None) -> None:
+        """Keep which data gates are broken (None: none is); what is older than is known changes nothing."""
+        await self._connection.execute(_BLOCK, pipeline, revision, reason)
+
+    async def quality(self, event: QualityJudged) -> None:
+        """Keep what a verdict on the data means for training."""
+        await self.block(event.pipeline, event.revision, event.blocked_reason)
 
     async def drift(self, event: DriftDetected, event_id: str) -> None:
         """Keep a drift event until a run has answered it."""

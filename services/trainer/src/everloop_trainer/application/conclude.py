@@ -44,6 +44,8 @@ async def _trained(run: Run, trained: Trained, artifact: bytes, work: Conclusion
         trained_at=run.pipeline_time,
     )
     work.emit(event, id=derived_id(run.run_id, "model-trained"), key=run.pipeline)
+    if trained.profile is not None:
+        work.emit(trained.profile, id=derived_id(run.run_id, "data-profiled"), key=run.pipeline)
     return True
 
 

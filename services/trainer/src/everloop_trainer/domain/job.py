@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from everloop_schemas.events import Cut, DatasetRef, MetricEvidence, Value
+from everloop_schemas.events import Cut, DataProfiled, DatasetRef, MetricEvidence, Value
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
@@ -82,6 +82,7 @@ class Trained(Spec):
     parameters: dict[str, Value]
     libraries: dict[str, str]
     seconds: dict[str, float]
+    profile: DataProfiled | None = None
 
 
 class Untrainable(Spec):

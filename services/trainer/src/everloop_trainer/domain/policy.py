@@ -71,6 +71,8 @@ class Situation:
     drift: DriftSignal | None = None
     manual: ManualRequest | None = None
     definition_event_id: str | None = None
+    blocked: str | None = None
+    """The broken data gates, in words: nothing starts by itself on such data."""
 
     @property
     def new_labels(self) -> int:
@@ -114,7 +116,7 @@ def decide(policy: Policy, now: Situation) -> Decision:
 def _triggers(policy: Policy, now: Situation) -> Iterator[Trigger]:
     urgent: tuple[Rule, ...] = (_manual, _changed_pipeline)
     rested: tuple[Rule, ...] = (_drift, _new_data, _schedule)
-    rules = urgent if _cooling(policy, now) else urgent + rested
+    rules = urgent if now.blocked or _cooling(policy, now) else urgent + rested
     return (trigger for rule in rules if (trigger := rule(policy, now)) is not None)
 
 
@@ -162,6 +164,8 @@ def _schedule(policy: Policy, now: Situation) -> Trigger | None:
 
 
 def _why_not(policy: Policy, now: Situation) -> str:
+    if now.blocked:
+        return f"blocked by the quality of the data: {now.blocked}"
     if _cooling(policy, now):
         return f"cooling down: {now.age} of {policy.cooldown} since the last run"
     if policy.new_labelled_rows is not None:

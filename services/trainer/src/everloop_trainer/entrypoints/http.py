@@ -160,6 +160,7 @@ async def _training(api: Api, request: Request) -> Response:
             "new_labels": now.new_labels,
             "active": now.active,
             "pending_drift": now.drift is not None,
+            "blocked": now.blocked,
             "waiting_for": decide(policy_of(desk.definition.pipeline), now).why,
         }
     )
@@ -225,7 +226,7 @@ def _run_view(run: RunRecord) -> dict[str, Any]:
         "attempts": run.attempts,
         "model_version": run.model_version,
         "verdict": run.verdict,
-        "trained": None if trained is None else trained.model_dump(mode="json"),
+        "trained": None if trained is None else trained.model_dump(mode="json", exclude={"profile"}),
         "failed": None if failed is None else failed.model_dump(),
         "created_at": run.created_at,
         "ended_at": run.ended_at,

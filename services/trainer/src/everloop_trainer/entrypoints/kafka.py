@@ -15,6 +15,7 @@ from everloop_schemas.events import (
     ModelApproved,
     ModelRejected,
     PipelineDefined,
+    QualityJudged,
     RecordAccepted,
     VectorComputed,
 )
@@ -43,6 +44,7 @@ class Work(Recording, Decisions, Protocol):
     async def define(self, event: PipelineDefined, event_id: str) -> None: ...  # noqa: D102 - named as the event
     async def arrive(self, event: DataArrived, event_id: str) -> None: ...  # noqa: D102
     async def drift(self, event: DriftDetected, event_id: str) -> None: ...  # noqa: D102
+    async def quality(self, event: QualityJudged) -> None: ...  # noqa: D102
     async def deploy(self, event: DeploymentChanged) -> None: ...  # noqa: D102
     async def judge(self, event: ModelApproved | ModelRejected) -> None: ...  # noqa: D102
 
@@ -56,6 +58,7 @@ _DECISIONS: Mapping[str, type[Event]] = {
         PipelineDefined,
         DataArrived,
         DriftDetected,
+        QualityJudged,
         DeploymentChanged,
         ModelApproved,
         ModelRejected,
@@ -144,6 +147,8 @@ async def _keep(event: Event, message: Message, work: Work) -> None:
             await work.arrive(event, _event_id(message))
         case DriftDetected():
             await work.drift(event, _event_id(message))
+        case QualityJudged():
+            await work.quality(event)
         case DeploymentChanged():
             await work.deploy(event)
         case ModelApproved() | ModelRejected():
