@@ -27,6 +27,7 @@ from everloop.cli import (
     running,
     status,
     topics,
+    vectors,
 )
 from everloop.errors import EverloopError, UsageError
 
@@ -42,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (running, status, doctor, files, file_tests, listings, decisions, data, lineage, demo):
+for module in (running, status, doctor, files, file_tests, listings, decisions, data, lineage, vectors, demo):
     module.add_to(app)
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(access.app, name="token")
