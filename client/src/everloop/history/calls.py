@@ -1,14 +1,24 @@
 """The client's calls that read history: from the log on Kafka, with the services' own evaluator."""
 
+import warnings
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from everloop_features import Compiled
+from everloop_features import compile as compile_features
 from everloop_kernel.settings import KafkaSettings
 from everloop_schemas.pipeline import Pipeline, from_definition
 
 from everloop.addresses import Addresses
+from everloop.errors import EverloopError
+from everloop.history.frames import Moment, as_frame, frame_of, questions_of
 from everloop.history.log import Log, run
+from everloop.history.point_in_time import known_values
 from everloop.history.vectors import ExplainedVector, explain_logged, find_vector
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["HistoryCalls"]
 
@@ -35,6 +45,31 @@ class HistoryCalls(ABC):
         definition = self._definition(pipeline, vector.pipeline_version)
         return run(explain_logged(log, definition, vector, newest=newest))
 
+    def features(
+        self,
+        pipeline: str,
+        rows: "Sequence[Mapping[str, Any]] | pd.DataFrame",
+        *,
+        at: Moment | None = None,
+        version: int | None = None,
+    ) -> "pd.DataFrame":
+        """The features of each row as they were known at a moment: `at`, or the row's own column `at`.
+
+        A row has the partition key's fields and whatever other fields of an observation the features need;
+        one that is left out is null. Its event time is `at`, unless the row gives it under its own name.
+        The answer is the rows with the features beside them, in the same order. Later data changes no answer.
+        """
+        asked = as_frame(rows)
+        definition = self._definition(pipeline, version)
+        compiled = compile_features(definition)
+        if not isinstance(compiled, Compiled):
+            raise EverloopError("\n".join(map(str, compiled)), "This client is older than the pipeline.")
+        questions, log = questions_of(definition, asked, at), self._log(pipeline)
+        vectors = run(known_values(log, compiled, questions))
+        if compiled.needs_state:
+            _warn_of_lost(run(log.first_offsets()), {question.partition for question in questions})
+        return frame_of(compiled, asked, at, vectors)
+
     def _log(self, pipeline: str) -> Log:
         return Log(KafkaSettings(bootstrap_servers=self.addresses.kafka), pipeline)
 
@@ -44,3 +79,14 @@ class HistoryCalls(ABC):
         return from_definition(
             self._call("GET", "registry", f"/v1/pipelines/{pipeline}{place}")["definition"]
         )
+
+
+def _warn_of_lost(first_offsets: Mapping[int, int], asked: Collection[int]) -> None:
+    """The log is kept for ever unless an operator gave its topic a retention."""
+    lost = sorted(partition for partition in asked if first_offsets.get(partition, 0) > 0)
+    if lost:
+        message = (
+            f"Kafka has dropped the beginning of the log in the partitions {lost}: features come from "
+            "what is left and may differ from what was known. Set retention.ms=-1 on the log's topic."
+        )
+        warnings.warn(message, stacklevel=3)

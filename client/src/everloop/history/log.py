@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import msgspec
@@ -37,16 +38,18 @@ class Log:
 
     async def pages(
         self, partition: int, *, first: int | None = None, below: int | None = None
-    ) -> AsyncIterator[list[Entry]]:
+    ) -> AsyncGenerator[list[Entry], None]:
         """Records in order, from an offset or the beginning, up to the present end or below an offset.
 
         What the feature service cannot read and puts to the dead letters is left out here as well.
         """
-        async for page in read_to_end(self._kafka, TopicPartition(self._log, partition), start=first):
-            records = [record for record in page if below is None or record.offset < below]
-            yield [(record.offset, read) for record in records if (read := _read(record)) is not None]
-            if len(records) < len(page):
-                return
+        source = read_to_end(self._kafka, TopicPartition(self._log, partition), start=first)
+        async with aclosing(source):
+            async for page in source:
+                records = [record for record in page if below is None or record.offset < below]
+                yield [(record.offset, read) for record in records if (read := _read(record)) is not None]
+                if len(records) < len(page):
+                    return
 
     async def first_offsets(self) -> dict[int, int]:
         """Where each partition begins: above 0, Kafka has dropped what was before."""
