@@ -3,6 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from everloop_features import Compiled
@@ -20,7 +21,16 @@ from everloop.history.vectors import ExplainedVector, explain_logged, find_vecto
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["HistoryCalls"]
+__all__ = ["HistoryCalls", "OnlineFeatures"]
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineFeatures:
+    """Values by feature; their state may be `state_age_seconds` old (None: they need no state)."""
+
+    values: dict[str, Any]
+    pipeline_version: int
+    state_age_seconds: float | None
 
 
 class HistoryCalls(ABC):
@@ -69,6 +79,15 @@ class HistoryCalls(ABC):
         if compiled.needs_state:
             _warn_of_lost(run(log.first_offsets()), {question.partition for question in questions})
         return frame_of(compiled, asked, at, vectors)
+
+    def online(self, pipeline: str, key: Mapping[str, Any]) -> OnlineFeatures:
+        """The features of a key as they stand now, from serving's memory: the champion's pipeline version.
+
+        Beside the partition key, `key` may hold other fields of an observation, and its event time (without
+        it: now). Nothing is predicted and nothing is logged.
+        """
+        found = self._call("POST", "serving", f"/v1/pipelines/{pipeline}/online", json=dict(key))
+        return OnlineFeatures(found["features"], found["pipeline_version"], found["state_age_seconds"])
 
     def _log(self, pipeline: str) -> Log:
         return Log(KafkaSettings(bootstrap_servers=self.addresses.kafka), pipeline)
