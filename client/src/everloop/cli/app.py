@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from everloop.cli import (
     access,
+    backfill,
     data,
     dead_letters,
     decisions,
@@ -43,7 +44,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (running, status, doctor, files, file_tests, listings, decisions, data, lineage, vectors, demo):
+for module in (
+    running,
+    status,
+    doctor,
+    files,
+    file_tests,
+    listings,
+    decisions,
+    data,
+    backfill,
+    lineage,
+    vectors,
+    demo,
+):
     module.add_to(app)
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(access.app, name="token")

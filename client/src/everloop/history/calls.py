@@ -4,6 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from everloop_features import Compiled
@@ -13,9 +14,11 @@ from everloop_schemas.pipeline import Pipeline, from_definition
 
 from everloop.addresses import Addresses
 from everloop.errors import EverloopError
+from everloop.history.backfill import Backfill
 from everloop.history.frames import Moment, as_frame, frame_of, questions_of
 from everloop.history.log import Log, run
 from everloop.history.point_in_time import known_values
+from everloop.history.records import HistoryFiles, Kind
 from everloop.history.vectors import ExplainedVector, explain_logged, find_vector
 
 if TYPE_CHECKING:
@@ -88,6 +91,23 @@ class HistoryCalls(ABC):
         """
         found = self._call("POST", "serving", f"/v1/pipelines/{pipeline}/online", json=dict(key))
         return OnlineFeatures(found["features"], found["pipeline_version"], found["state_age_seconds"])
+
+    def backfill(self, pipeline: str, files: HistoryFiles, *, source: str, folder: Path) -> Backfill:
+        """History to be checked and sent: `check()` asks ingest about every row, `send()` publishes in order.
+
+        `source` is one of the pipeline's replay_sources; `folder` keeps how far a send has come.
+        """
+        definition = self._definition(pipeline, None)
+
+        def ask(kind: Kind, rows: Sequence[bytes]) -> Sequence[dict[str, Any]]:
+            headers = {"Content-Type": "application/x-ndjson", "ce-source": source}
+            path, body = f"/v1/pipelines/{pipeline}/{kind}s/check", b"\n".join(rows)
+            found = self._call("POST", "ingest", path, content=body, headers=headers)
+            results: Sequence[dict[str, Any]] = found["results"]
+            return results
+
+        kafka = KafkaSettings(bootstrap_servers=self.addresses.kafka)
+        return Backfill(kafka, definition, files, source=source, ask=ask, folder=folder)
 
     def _log(self, pipeline: str) -> Log:
         return Log(KafkaSettings(bootstrap_servers=self.addresses.kafka), pipeline)

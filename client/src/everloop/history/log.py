@@ -61,6 +61,15 @@ class Log:
             await close_quietly(consumer)
         return {partition.partition: first[partition] for partition in partitions}
 
+    async def has_records(self) -> bool:
+        """Whether anything was ever logged."""
+        consumer = await started_reader(self._kafka)
+        try:
+            ends = await consumer.end_offsets(await partitions_of(consumer, self._log))
+        finally:
+            await close_quietly(consumer)
+        return any(end > 0 for end in ends.values())
+
     async def vectors(self, partition: int, observation_id: str) -> list[VectorComputed]:
         """The logged vectors of one observation, oldest first: one a pipeline version, or more."""
         needle = msgspec.json.encode(observation_id)

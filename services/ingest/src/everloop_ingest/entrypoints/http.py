@@ -1,4 +1,4 @@
-"""The HTTP edge: `POST /v1/pipelines/{pipeline}/observations` and `/labels`."""
+"""The HTTP edge: `POST /v1/pipelines/{pipeline}/observations` and `/labels`, each also with `/check`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from everloop_ingest.application.reading import LONGEST_SOURCE
-from everloop_ingest.application.submitting import Publish, Sender, Unavailable, submit
+from everloop_ingest.application.submitting import InboundRecord, Publish, Sender, Unavailable, submit
 from everloop_ingest.domain.contract import Contract, Kind
 from everloop_ingest.entrypoints.body import Budget, expected_size, read_body, rows_of
 from everloop_ingest.metrics import HTTP_RECORDS
@@ -46,24 +46,40 @@ def routes(edge: Edge) -> list[BaseRoute]:
     async def labels(request: Request) -> Response:
         return await _receive(edge, request, "label")
 
+    async def check_observations(request: Request) -> Response:
+        return await _receive(edge, request, "observation", check_only=True)
+
+    async def check_labels(request: Request) -> Response:
+        return await _receive(edge, request, "label", check_only=True)
+
     base = "/v1/pipelines/{pipeline}"
     return [
         Route(f"{base}/observations", observations, methods=["POST"]),
+        Route(f"{base}/observations/check", check_observations, methods=["POST"]),
         Route(f"{base}/labels", labels, methods=["POST"]),
+        Route(f"{base}/labels/check", check_labels, methods=["POST"]),
     ]
 
 
-async def _receive(edge: Edge, request: Request, kind: Kind) -> Response:
-    """Check, publish, answer: 202 only after the broker has acknowledged."""
+async def _receive(edge: Edge, request: Request, kind: Kind, *, check_only: bool = False) -> Response:
+    """Check, publish, answer: 202 only after the broker has acknowledged; `check_only` publishes nothing."""
     sender = _sender(request, require(request, "producer"))
     contract = _contract(edge, request.path_params["pipeline"])
     with edge.budget.hold(expected_size(request, edge.max_body_bytes)):
         rows = rows_of(request, await read_body(request, edge.max_body_bytes))
         try:
-            results = await submit(contract, kind, rows, sender, clock=_now, publish=edge.publish)
+            results = await submit(
+                contract, kind, rows, sender, clock=_now, publish=_discard if check_only else edge.publish
+            )
         except Unavailable as error:
             raise _unavailable(str(error)) from error
+    if check_only:
+        return json_response(_summary(results))
     return _answer(contract.pipeline, results)
+
+
+async def _discard(topic: str, records: Sequence[InboundRecord]) -> None:
+    """Publish nothing: whoever asks wants to know what would be refused."""
 
 
 def _now() -> datetime:
@@ -101,13 +117,16 @@ def _sender(request: Request, caller: Caller) -> Sender:
     return Sender(source, caller.has("replay"), headers)
 
 
-def _answer(pipeline: str, results: Sequence[dict[str, Any]]) -> Response:
+def _summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     accepted = sum(result["status"] == "accepted" for result in results)
-    refused = len(results) - accepted
-    HTTP_RECORDS.labels(pipeline, "accepted").inc(accepted)
-    HTTP_RECORDS.labels(pipeline, "refused").inc(refused)
-    body = {"accepted": accepted, "refused": refused, "results": results}
-    if accepted:
+    return {"accepted": accepted, "refused": len(results) - accepted, "results": results}
+
+
+def _answer(pipeline: str, results: Sequence[dict[str, Any]]) -> Response:
+    body = _summary(results)
+    HTTP_RECORDS.labels(pipeline, "accepted").inc(body["accepted"])
+    HTTP_RECORDS.labels(pipeline, "refused").inc(body["refused"])
+    if body["accepted"]:
         return json_response(body, 202)
     one_is_no_json = len(results) == 1 and results[0]["reason"] in _BAD_SYNTAX
     first = results[0]["violations"][0]
