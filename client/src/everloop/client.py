@@ -22,6 +22,7 @@ import yaml
 
 from everloop.addresses import Addresses, ClientSettings, find_addresses
 from everloop.errors import EverloopError, UsageError
+from everloop.history import HistoryCalls
 from everloop.inference import Prediction, request_of, response_of
 
 __all__ = ["Client", "Prediction", "PublishResult"]
@@ -41,7 +42,7 @@ class PublishResult:
     refused: tuple[Json, ...]
 
 
-class Client:
+class Client(HistoryCalls):
     """Talks to the services; without arguments, to those that the environment and `data_dir` name.
 
     Every method raises EverloopError, which says what to do, when a service refuses or does not answer.

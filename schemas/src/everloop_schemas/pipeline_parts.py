@@ -305,10 +305,14 @@ class Quality(Section):
 
 
 class PipelineTest(Section):
-    """Records in, the last one's vector out."""
+    """Records in, vectors out."""
 
     name: str
     records: Annotated[list[dict[str, JsonValue]], Key(min_length=1)]
     """Observations and labels as producers send them, in the order in which they become known."""
-    vector: dict[Name, JsonValue]
+    vector: dict[Name, JsonValue] = {}
     """The expected values of the last observation; features that are not named are not compared."""
+    vectors: dict[str, dict[Name, JsonValue]] | None = None
+    """The same by observation: its id, then its expected values."""
+    tolerance: Annotated[Finite, Key(ge=0)] | None = None
+    """How far a number may be from the expected one; without it they are equal to the last bit."""

@@ -186,10 +186,15 @@ def _service_levels(pipeline: "Pipeline") -> Iterator[Problem]:
 
 def _tests(pipeline: "Pipeline") -> Iterator[Problem]:
     for position, test in enumerate(pipeline.tests):
-        for name in test.vector:
-            if name not in pipeline.features:
-                path = ("tests", position, "vector", name)
-                yield _problem(path, "unknown-field", f"there is no feature '{name}'", "take it out")
+        path: Path = ("tests", position)
+        named = [(*path, "vector", name) for name in test.vector]
+        for observation, values in (test.vectors or {}).items():
+            named += [(*path, "vectors", observation, name) for name in values]
+        if not named:
+            yield _problem(path, "required", "no value is expected", "add vector: {feature: value}")
+        for place in named:
+            if place[-1] not in pipeline.features:
+                yield _problem(place, "unknown-field", f"there is no feature '{place[-1]}'", "take it out")
 
 
 _RULES: tuple[Callable[["Pipeline"], Iterator[Problem]], ...] = (

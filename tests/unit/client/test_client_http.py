@@ -50,6 +50,15 @@ ANSWERS = {
             "parameters": {},
         },
     ),
+    ("POST", "/v1/pipelines/orders/online"): (
+        200,
+        {
+            "pipeline": "orders",
+            "pipeline_version": 2,
+            "state_age_seconds": 0.25,
+            "features": {"orders_1h": 3.0},
+        },
+    ),
     ("GET", "/v1/runs?pipeline=orders"): (200, [{"run_id": "r"}]),
     ("GET", "/health/ready"): (
         503,
@@ -116,6 +125,13 @@ def test_a_refused_file_shows_every_problem(client):
         EverloopError, match=r"(?s)registry refuses \(422\).*broken\.yaml:3 label: is missing \[required\]"
     ):
         client.apply("pipeline: broken\n")
+
+
+def test_online_asks_serving_for_a_key_and_says_how_old_the_state_is(client, server):
+    """A value without its age reads as fresh whatever happened."""
+    found = client.online("orders", {"shop": "x"})
+    assert (found.values, found.pipeline_version, found.state_age_seconds) == ({"orders_1h": 3.0}, 2, 0.25)
+    assert json.loads(server.seen[0][3]) == {"shop": "x"}
 
 
 def test_refused_rows_keep_their_place(client):

@@ -206,3 +206,38 @@ def test_help_has_an_example(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0
     assert "Example: everloop" in out or command == "dlq"
+
+
+TESTED = (
+    GOOD
+    + """\
+tests:
+  - name: the second order of an hour
+    records:
+      - {id: a, ordered_at: '2026-01-01T10:00:00Z', shop: x, price: 0}
+      - {id: b, ordered_at: '2026-01-01T10:30:00Z', shop: x, price: 1}
+    vectors:
+      a: {log_price: 0, orders_1h: 0}
+      b: {orders_1h: EXPECTED}
+"""
+)
+
+
+def test_the_tests_of_a_file_run_without_any_service(run, tmp_path):
+    """A feature must be testable in a pull request, offline."""
+    (tmp_path / "orders.yaml").write_text(TESTED.replace("EXPECTED", "1"))
+    code, out, _ = run("test", "orders.yaml")
+    assert code == 0
+    assert "passed the second order of an hour (3 values)" in out
+
+
+def test_a_failed_test_of_a_file_names_feature_line_expected_and_got(run, tmp_path):
+    """ "A test failed" alone sends people into a debugger."""
+    (tmp_path / "orders.yaml").write_text(TESTED.replace("EXPECTED", "2"))
+    code, out, err = run("test", "orders.yaml")
+    assert code == 1
+    assert "orders.yaml:25 b.orders_1h: expected 2, got 1.0 (off by 1)" in out
+    assert "1 of 1 tests failed" in err
+    code, out, _ = run("test", "orders.yaml", "--json")
+    assert code == 1
+    assert json.loads(out)["tests"][0]["differences"][0]["feature"] == "orders_1h"

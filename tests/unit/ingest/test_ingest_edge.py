@@ -332,3 +332,18 @@ async def test_refusals_are_listed_within_bounds() -> None:
 def test_now_is_utc() -> None:
     """known_at must not depend on the server's zone."""
     assert abs((http._now() - datetime.now(UTC)).total_seconds()) < 5
+
+
+@pytest.mark.parametrize("kind", ["observations", "labels"])
+def test_a_check_answers_as_publishing_would_and_publishes_nothing(client, broker, kind) -> None:
+    """A history of a million rows must be known to be right before the first of them is in the log."""
+    time = "departure" if kind == "observations" else "event_time"
+    good = {"id": "a", time: "2026-01-01T00:00:00Z", "origin": "EWR"}
+    good |= {} if kind == "observations" else {"delay": 1}
+    rows = [good, {**good, "origin": None}, {**good, "speed": 1}]
+    answer = client.post(f"/v1/pipelines/flights/{kind}/check", json=rows)
+    assert (answer.status_code, answer.json()["accepted"], answer.json()["refused"]) == (200, 1, 2)
+    checked = answer.json()["results"]
+    assert broker.records == []
+    assert client.post(f"/v1/pipelines/flights/{kind}", json=rows).json()["results"] == checked
+    assert len(broker.records) == 1

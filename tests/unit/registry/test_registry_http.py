@@ -147,6 +147,23 @@ async def test_an_unreadable_file_is_refused_with_what_to_mend(local, body) -> N
     assert answer.status_code == 422, answer.text
 
 
+async def test_a_file_whose_tests_fail_is_refused_and_defines_nothing(local, work) -> None:
+    """A feature that its own team says is wrong must not reach the stream."""
+    tests = """
+features: {seen_1h: "count(window='1h', by=[origin])"}
+tests:
+  - name: the first one
+    records: [{id: a, at: '2013-01-01T05:00:00Z', origin: EWR}]
+    vector: {seen_1h: 1}
+"""
+    answer = await local.put("/v1/pipelines/q", content=FILE + tests)
+    assert answer.status_code == 422
+    (problem,) = answer.json()["problems"]
+    assert (problem["rule"], problem["line"]) == ("test", 11)
+    assert work.emitted == []
+    assert (await local.put("/v1/pipelines/q", content=FILE + tests.replace("1h: 1", "1h: 0"))).is_success
+
+
 async def test_a_huge_body_is_refused(local) -> None:
     answer = await local.put("/v1/pipelines/q", content=b"#" * (10 << 20))
     assert answer.status_code == 413

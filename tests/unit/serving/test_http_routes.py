@@ -7,6 +7,7 @@ import struct
 from datetime import UTC, datetime
 
 import pytest
+from everloop_features import microseconds
 from everloop_kernel.auth import Tokens, create_token
 from everloop_kernel.http_message import Request, Response
 from everloop_kernel.stream_writer import Output
@@ -195,6 +196,10 @@ def test_plain_json_answers_one_record_or_a_list(api: Api) -> None:
         (f"/v1/pipelines/{NAME}/predict", b"[]", 400, "0 records"),
         (f"/v1/pipelines/{NAME}/predict", b"[1]", 400, "objects"),
         (f"/v1/pipelines/{NAME}/predict", b"5", 400, "object"),
+        (f"/v1/pipelines/{NAME}/online", {"carrier": "UA"}, 400, "'origin' is missing"),
+        (f"/v1/pipelines/{NAME}/online", {"origin": "EWR", "speed": 1}, 400, "'speed'"),
+        (f"/v1/pipelines/{NAME}/online", {"origin": "EWR", "departs": "now"}, 400, "'departs'"),
+        (f"/v1/pipelines/{NAME}/online", [], 400, "0 keys"),
         ("/v2/models", b"", 404, "/v2"),
         ("/v2/models/a/b/c/d/e/f/g/h/i", b"", 404, "/v2"),
         ("/%ff", b"", 404, "/v2"),
@@ -286,3 +291,28 @@ def test_the_servers_own_refusals_speak_the_protocol() -> None:
     answer = error_response(400, "this is not HTTP/1.1", (b"retry-after", b"1"))
     assert (answer.status, answer.body) == (400, b'{"error":"this is not HTTP/1.1"}')
     assert answer.headers == [(b"retry-after", b"1")]
+
+
+def test_online_features_are_those_that_a_prediction_would_see(api):
+    """A dashboard that reads other features than the model sees explains nothing."""
+    state = api.models.version(NAME, "1").state.reader.begin()
+    fields = {name: value for name, value in RECORD.items() if name != "departs"}
+    departs_us = microseconds(datetime.fromisoformat(RECORD["departs"]))
+    for number in range(3):
+        state.observe(str(number), fields, departs_us, departs_us)
+    api.models.version(NAME, "1").state.reader.merge(state)
+    logged = len(api.events)
+    found = json.loads(api.post(f"/v1/pipelines/{NAME}/online", RECORD).body)
+    values, _ = api.models.version(NAME, "1").answer(api.models.version(NAME, "1").inputs.row(RECORD, "a"))
+    assert list(found["features"].values()) == values
+    assert found["features"]["origin_flights_1h"] == 3.0
+    assert (found["pipeline_version"], found["state_age_seconds"]) == (1, 1.5)
+    assert len(api.events) == logged
+
+
+def test_online_needs_the_key_alone_and_answers_for_now(api):
+    """What a caller does not know is null; windows end now, not at the last record."""
+    keys = [{"origin": origin} for origin in ("EWR", "JFK") for _ in range(70)]
+    rows = json.loads(api.post(f"/v1/pipelines/{NAME}/online", keys).body)["rows"]
+    assert [row["origin"] for row in rows] == [key["origin"] for key in keys]
+    assert (rows[0]["wind"], rows[0]["origin_flights_1h"], rows[0]["route"]) == (None, 0.0, "EWR-none")

@@ -15,11 +15,13 @@ from rich.markup import escape
 
 from everloop.cli import (
     access,
+    backfill,
     data,
     dead_letters,
     decisions,
     demo,
     doctor,
+    file_tests,
     files,
     lineage,
     listings,
@@ -27,6 +29,7 @@ from everloop.cli import (
     running,
     status,
     topics,
+    vectors,
 )
 from everloop.errors import EverloopError, UsageError
 
@@ -42,7 +45,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (running, status, doctor, files, listings, decisions, data, lineage, demo):
+for module in (
+    running,
+    status,
+    doctor,
+    files,
+    file_tests,
+    listings,
+    decisions,
+    data,
+    backfill,
+    lineage,
+    vectors,
+    demo,
+):
     module.add_to(app)
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(access.app, name="token")

@@ -15,7 +15,7 @@ from everloop.cli.output import console, print_json
 from everloop.client import Client
 from everloop.errors import EverloopError
 
-__all__ = ["add_to"]
+__all__ = ["File", "add_to", "read_file"]
 
 _NO_SEARCH = "training.search is kept but not carried out yet; training.model is taken as it stands"
 
@@ -31,14 +31,14 @@ def add_to(app: typer.Typer) -> None:
 
 def check(file: File) -> None:
     """Check a pipeline's file without any service: keys, types, rules, expressions."""
-    pipeline, compiled = _read(file)
+    pipeline, compiled = read_file(file)
     count = len(compiled.names)
     console.print(f"{file}: the pipeline {pipeline.pipeline} is well formed and has {count} features.")
 
 
 def explain(file: File, *, as_json: Json = False) -> None:
     """Print a pipeline's file with every default filled in, and what its features are."""
-    pipeline, compiled = _read(file)
+    pipeline, compiled = read_file(file)
     definition = to_definition(pipeline)
     features = dict(zip(compiled.names, compiled.types, strict=True))
     if as_json:
@@ -59,7 +59,7 @@ def explain(file: File, *, as_json: Json = False) -> None:
 
 def apply(file: File, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: Json = False) -> None:
     """Check a pipeline's file and make it the pipeline's current version."""
-    _read(file)
+    read_file(file)
     with Client(data_dir=data_dir) as client:
         found = client.apply(file.read_text("utf-8"))
     if as_json:
@@ -75,7 +75,8 @@ def _outcome(found: dict[str, Any]) -> str:
     return f"{name} has version {version} now. Send data: everloop publish {name} observations FILE"
 
 
-def _read(file: Path) -> tuple[Pipeline, Compiled]:
+def read_file(file: Path) -> tuple[Pipeline, Compiled]:
+    """A pipeline's file, checked and compiled. Raises EverloopError with every problem in it."""
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,6 @@
 """Reading a partition once, from somewhere to its present end."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -16,7 +16,7 @@ _POLL_MS = 500
 
 async def read_to_end(
     kafka: KafkaSettings, partition: TopicPartition, *, last: int | None = None, start: int | None = None
-) -> AsyncIterator[Sequence[ConsumerRecord]]:
+) -> AsyncGenerator[Sequence[ConsumerRecord], None]:
     """Pages of committed records, in order, up to the end that the partition had when the reading began.
 
     `start` is the first offset wanted; `last` asks for about that many offsets before the end instead

@@ -1,11 +1,10 @@
-"""The HTTP edge: `POST /v1/pipelines/{pipeline}/observations` and `/labels`."""
+"""The HTTP edge: `POST /v1/pipelines/{pipeline}/observations` and `/labels`, each also with `/check`."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from everloop_kernel.auth import Caller
 from everloop_kernel.http import Problem
 from everloop_kernel.http_body import BodyError
 from everloop_kernel.http_message import Response, json_response, problem_response
@@ -13,6 +12,7 @@ from everloop_kernel.http_routes import Call, Route
 
 from everloop_ingest.application.results import Results
 from everloop_ingest.application.submitting import (
+    InboundRecord,
     Interrupted,
     Overloaded,
     Publish,
@@ -75,35 +75,57 @@ class Edge:
         async def labels(call: Call) -> Response:
             return await self._receive(call, "label")
 
+        async def check_observations(call: Call) -> Response:
+            return await self._check(call, "observation")
+
+        async def check_labels(call: Call) -> Response:
+            return await self._check(call, "label")
+
         base = "/v1/pipelines/{pipeline}"
         return [
             Route(f"{base}/observations", {b"POST": observations}, streams=True),
+            Route(f"{base}/observations/check", {b"POST": check_observations}, streams=True),
             Route(f"{base}/labels", {b"POST": labels}, streams=True),
+            Route(f"{base}/labels/check", {b"POST": check_labels}, streams=True),
             Route("/openapi.json", {b"GET": lambda _: json_response(DOCUMENT)}),
         ]
 
     async def _receive(self, call: Call, kind: Kind) -> Response:
         """Check, publish, answer: 202 only after the broker has acknowledged."""
-        caller, headers = call.require("producer"), call.request.headers
+        request, pieces = self._request(call, kind, self.publish)
+        key = key_of(call.header(b"idempotency-key"))
+        if isinstance(request, Results):
+            return _answer(call.parameters["pipeline"], request)
+        if key is None:
+            return await self._answered(request, pieces)
+        return await self._answered_once(request, call, key)
+
+    async def _check(self, call: Call, kind: Kind) -> Response:
+        """Say what would become of the rows, and publish nothing."""
+        request, pieces = self._request(call, kind, _publish_nothing)
+        results = request if isinstance(request, Results) else await self._take(request, pieces)
+        return json_response(results.members())
+
+    def _request(
+        self, call: Call, kind: Kind, publish: Publish
+    ) -> "tuple[_Request | Results, AsyncIterator[bytes]]":
+        """What the head asks for, or its refusal as the result of one row; and the body's pieces."""
+        caller, headers, pieces = call.require("producer"), call.request.headers, call.request.stream
+        assert pieces is not None
         contract = self._contract(call.parameters["pipeline"])
         media = media_of(headers.get(b"content-type", b""), headers.get(b"content-encoding", b""))
-        key = key_of(call.header(b"idempotency-key"))
         sender = sender_of(call, caller, media, kind)
-        assert call.request.stream is not None
         if isinstance(sender, Refused):
             results = Results()
             results.refuse(sender)
-            return _answer(contract.pipeline, results)
-        request = _Request(Submission(contract, kind, sender), media, _announced(call))
-        if key is None:
-            return await self._take(request, call.request.stream)
-        return await self._take_once(request, call, caller, key)
+            return results, pieces
+        return _Request(Submission(contract, kind, sender), media, _announced(call), publish), pieces
 
-    async def _take_once(self, request: "_Request", call: Call, caller: Caller, key: str) -> Response:
-        """As `_take`, but the same key with the same request is answered as before."""
+    async def _answered_once(self, request: "_Request", call: Call, key: str) -> Response:
+        """As `_answered`, but the same key with the same request is answered as before."""
         stream = call.request.stream
         assert stream is not None
-        name = (caller.name, f"{request.submission.topic}/{request.submission.kind}", key)
+        name = (call.caller.name, f"{request.submission.topic}/{request.submission.kind}", key)
         fingerprint = Fingerprint(*[call.request.headers.get(header, b"") for header in _IDENTITY])
         before = self.remembered.begin(name)
         pieces = fingerprint.over(stream)
@@ -113,23 +135,24 @@ class Edge:
             return before.to(fingerprint.digest())
         response = None
         try:
-            response = await self._take(request, pieces)
+            response = await self._answered(request, pieces)
         finally:
             self.remembered.end(name, fingerprint.digest(), response)
         return response
 
-    async def _take(self, request: "_Request", pieces: AsyncIterator[bytes]) -> Response:
+    async def _answered(self, request: "_Request", pieces: AsyncIterator[bytes]) -> Response:
+        return _answer(request.submission.contract.pipeline, await self._take(request, pieces))
+
+    async def _take(self, request: "_Request", pieces: AsyncIterator[bytes]) -> Results:
         media = request.media
         plain = pieces if media.coding == "identity" else decompressed(pieces, media.coding)
         try:
-            if media.form == "lines":
-                with self.budget.share(_STREAM_BYTES):
-                    results = await self._submit(request, blocks_of_lines(plain))
-            else:
-                results = await self._take_whole(request, plain)
+            if media.form != "lines":
+                return await self._take_whole(request, plain)
+            with self.budget.share(_STREAM_BYTES):
+                return await _submit(request, blocks_of_lines(plain))
         except Interrupted as interrupted:
             raise _problem(interrupted) from interrupted
-        return _answer(request.submission.contract.pipeline, results)
 
     async def _take_whole(self, request: "_Request", pieces: AsyncIterator[bytes]) -> Results:
         if request.announced_bytes > self.max_body_bytes:
@@ -139,11 +162,8 @@ class Edge:
             rows = [body] if request.media.form == "event" and body else rows_of(body)
             del body
             if len(rows) <= BLOCK_ROWS:
-                return await submit_block(request.submission, rows, clock=_now, publish=self.publish)
-            return await self._submit(request, _each(rows))
-
-    async def _submit(self, request: "_Request", blocks: AsyncIterator[Sequence[bytes]]) -> Results:
-        return await submit(request.submission, blocks, clock=_now, publish=self.publish)
+                return await submit_block(request.submission, rows, clock=_now, publish=request.publish)
+            return await _submit(request, _each(rows))
 
     def _contract(self, pipeline: str) -> Contract:
         contract = self.get(pipeline)
@@ -165,6 +185,15 @@ class _Request:
     submission: Submission
     media: Media
     announced_bytes: int
+    publish: Publish
+
+
+async def _submit(request: _Request, blocks: AsyncIterator[Sequence[bytes]]) -> Results:
+    return await submit(request.submission, blocks, clock=_now, publish=request.publish)
+
+
+async def _publish_nothing(topic: str, records: Sequence[InboundRecord]) -> None:
+    """Whoever asks wants to know what would be refused."""
 
 
 def _announced(call: Call) -> int:

@@ -5,12 +5,11 @@ from dataclasses import asdict
 import msgspec
 from everloop_features import compile as compile_features
 from everloop_features import compile_rules
+from everloop_features.file_tests import failures, run_tests
 from everloop_kernel.http import Problem
 from everloop_schemas.pipeline import Pipeline, load, locate
 from everloop_schemas.problems import Problem as FileProblem
 from starlette.requests import Request
-
-from everloop_registry.domain.file_tests import failures
 
 __all__ = ["Decided", "read_pipeline", "read_wish"]
 
@@ -41,7 +40,7 @@ async def read_pipeline(request: Request) -> Pipeline:
         raise _unusable(locate(compiled, text, name))
     if isinstance(broken := compile_rules(pipeline), list):
         raise _unusable(locate(broken, text, name))
-    if failed := failures(pipeline, compiled):
+    if failed := failures(run_tests(pipeline, compiled)):
         raise _unusable(locate(failed, text, name))
     if pipeline.pipeline != request.path_params["pipeline"]:
         raise Problem(

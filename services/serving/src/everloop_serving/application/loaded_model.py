@@ -1,7 +1,8 @@
 """A model that can answer: everything one arm needs, put together once and never changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from everloop_features import Compiled, Encoder, compile  # noqa: A004  (like re.compile)
 from everloop_schemas.events import ModelRef, Value
@@ -101,11 +102,16 @@ class LoadedModel:
         self.state = state
         self.load_span: SpanContext | None = None
         """Where predictions' spans link to; None without telemetry."""
-        self._key_fields = tuple(pipeline.partition_by)
+        self.key_fields = tuple(pipeline.partition_by)
+        self.feature_names = blueprint.compiled.names
         self.partitions = pipeline.partitions
         self._vector = blueprint.compiled.vector
         self._encode = blueprint.encoder.row
         self._predict = predictor.predict
+
+    def vector(self, fields: Mapping[str, Any], event_time_us: int) -> list[Value]:
+        """The features of an observation with these fields, from the state as it is."""
+        return self._vector(fields, event_time_us, self.state.reader)
 
     def answer(self, row: Row) -> tuple[list[Value], float]:
         """The row's vector and the model's output for it."""
@@ -114,5 +120,5 @@ class LoadedModel:
 
     def key_and_partition(self, row: Row) -> tuple[bytes, int]:
         """Where the row's records lie, and so its prediction."""
-        key = key_bytes([row.fields.get(name) for name in self._key_fields])
+        key = key_bytes([row.fields.get(name) for name in self.key_fields])
         return key, partition_of(key, self.partitions)

@@ -207,6 +207,27 @@ class Inputs:
         self._check_complete(fields)
         return self._row(row_id, fields)
 
+    def partial(
+        self, record: Mapping[str, Any], required: Sequence[str], now_us: int
+    ) -> tuple[dict[str, Any], int]:
+        """Fields and event time (µs) of an object of which only `required` must be there; `id` is ignored.
+
+        Raises:
+            InvalidInput: for an unknown, missing or malformed field.
+        """
+        fields: dict[str, Any] = dict(self.missing)
+        event_time_us = now_us
+        for name, value in record.items():
+            if name == self.event_time:
+                event_time_us = microseconds(_moment(self._known(name).value(value)))
+            elif name != ID:
+                column = self._known(name)
+                fields[name] = None if value is None else column.value(value)
+        for name in required:
+            if fields[name] is None and not self.columns[name].nullable:
+                raise InvalidInput(f"input {name!r} is missing: it is part of the key")
+        return fields, event_time_us
+
     def _row(self, row_id: str, fields: dict[str, Any]) -> Row:
         moment = _moment(fields.pop(self.event_time))
         return Row(row_id, moment, microseconds(moment), {**self.missing, **fields})

@@ -56,7 +56,7 @@ _FIXED = {
 }
 _MODEL_KINDS: dict[tuple[str, ...], str] = {(): "model", ("ready",): "model-ready", ("infer",): "infer"}
 _OPEN = frozenset({"live", "ready", "metrics"})
-_POSTED = frozenset({"infer", "predict"})
+_POSTED = frozenset({"infer", "predict", "online"})
 
 
 @lru_cache(maxsize=512)
@@ -77,6 +77,8 @@ def resolve(target: bytes) -> Target | None:
             return _model_target(model, rest)
         case ("v1", "pipelines", pipeline, "predict"):
             return Target("predict", pipeline)
+        case ("v1", "pipelines", pipeline, "online"):
+            return Target("online", pipeline)
     return None
 
 
@@ -100,10 +102,14 @@ class Routes:
         components: Sequence[Reporting],
     ) -> None:
         self._models = models
-        self._inference = inference
         self._access = access
         self._metrics = metrics
         self._components = components
+        self._posted = {
+            "infer": inference.infer,
+            "predict": inference.predict,
+            "online": inference.online,
+        }
         self._getters: dict[str, Callable[[Target], Response]] = {
             "server": lambda _: json_response(server_metadata()),
             "live": lambda _: json_response({"status": "live", "live": True}),
@@ -136,8 +142,7 @@ class Routes:
                 return self._error("method", 405, "only POST is answered here", (b"allow", b"POST"))
             self._access.check(request.headers, target.model)
             _check_content(request)
-            answer = self._inference.infer if target.kind == "infer" else self._inference.predict
-            return answer(request, target.model, target.version)
+            return self._posted[target.kind](request, target.model, target.version)
         if request.method not in (b"GET", b"HEAD"):
             return self._error("method", 405, "only GET is answered here", (b"allow", b"GET, HEAD"))
         if target.kind not in _OPEN:

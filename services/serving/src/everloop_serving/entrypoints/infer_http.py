@@ -1,6 +1,8 @@
 """Inference over HTTP: the protocol's route and the plain JSON route."""
 
+import asyncio
 import json
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
@@ -9,7 +11,9 @@ from everloop_kernel.http_message import Request, Response, json_response
 from everloop_schemas.rejected import Rejected
 from everloop_schemas.strict_json import strict_json
 
+from everloop_serving.application.loaded_model import LoadedModel
 from everloop_serving.application.models import Choice, Models
+from everloop_serving.application.online import read_online
 from everloop_serving.application.predict import SLICE_ROWS, Answer, Predictions
 from everloop_serving.domain.inputs import Row
 from everloop_serving.domain.tensors import InvalidInput
@@ -65,6 +69,29 @@ class Inference:
 
         return self._answered(choice, rows, request.headers.get(b"traceparent"), respond)
 
+    def online(
+        self, request: Request, pipeline: str, version: str | None
+    ) -> "Response | Awaitable[Response]":
+        """`POST /v1/pipelines/{p}/online`: the features of one object with the keys, or of a list of them."""
+        model = self._models.version(pipeline, version)
+        records, single = _records(request.body)
+        if not 1 <= len(records) <= model.inputs.most_rows:
+            raise InvalidInput(
+                f"{len(records)} keys in one request; 1 to {model.inputs.most_rows} are answered"
+            )
+        if single:
+            (found,) = _read_slice(model, records)
+            return json_response({**_about(model), "features": found})
+        return self._read_many(model, records)
+
+    async def _read_many(self, model: LoadedModel, records: Sequence[dict[str, Any]]) -> Response:
+        """In slices, so that a large request does not hold up the small ones."""
+        about, rows = _about(model), list[dict[str, Any]]()
+        for first in range(0, len(records), SLICE_ROWS):
+            rows += _read_slice(model, records[first : first + SLICE_ROWS])
+            await asyncio.sleep(0)
+        return json_response({**about, "rows": rows})
+
     def _answered(
         self,
         choice: Choice,
@@ -84,6 +111,20 @@ class Inference:
         respond: Callable[[Answer], Response],
     ) -> Response:
         return respond(await self._predictions.answer_many(choice, rows, traceparent))
+
+
+def _read_slice(model: LoadedModel, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    now_us = time.time_ns() // 1000
+    return [read_online(model, record, now_us) for record in records]
+
+
+def _about(model: LoadedModel) -> dict[str, Any]:
+    """Whose features these are, and how old the state may be."""
+    return {
+        "pipeline": model.name,
+        "pipeline_version": model.pipeline_version,
+        "state_age_seconds": model.state.age_seconds(),
+    }
 
 
 def _plain(answer: Answer) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 import pytest
 from everloop_features import compile as compile_features
-from everloop_registry.domain.file_tests import failures
+from everloop_features.file_tests import failures, run_tests
 from everloop_schemas.pipeline import load
 
 FILE = """
@@ -30,14 +30,18 @@ tests:
 SECOND = "{id: b, at: '2013-01-01T05:30:00Z', origin: EWR, distance: 1}"
 
 
-def run(vector: str, second: str = SECOND) -> list[tuple[str, str]]:
+def problems(vector: str, second: str = SECOND):
     pipeline = load(FILE.format(vector=vector, second=second), "p.yaml")
     assert not isinstance(pipeline, list), pipeline
-    return [(problem.field, problem.rule) for problem in failures(pipeline, compile_features(pipeline))]
+    return failures(run_tests(pipeline, compile_features(pipeline)))
+
+
+def run(vector: str, second: str = SECOND) -> list[tuple[str, str]]:
+    return [(problem.field, problem.rule) for problem in problems(vector, second)]
 
 
 def test_a_file_whose_tests_hold_has_no_problem() -> None:
-    assert run("{far: false, third: 0.33333333333, route: EWR-x, seen_1h: 1, late_1d: 1}") == []
+    assert run("{far: false, third: 0.3333333333333333, route: EWR-x, seen_1h: 1, late_1d: 1}") == []
 
 
 def test_each_feature_that_comes_out_otherwise_is_named() -> None:
@@ -47,6 +51,34 @@ def test_each_feature_that_comes_out_otherwise_is_named() -> None:
         ("tests[0].vector.third", "test"),
         ("tests[0].vector.route", "test"),
     ]
+
+
+def test_a_difference_says_what_was_expected_and_what_came() -> None:
+    """Without both values the next step is a debugger."""
+    (problem,) = problems("{third: 0.34}")
+    assert "b.third: expected 0.34, got 0.3333333333333333 (off by 0.00667)" in problem.message
+
+
+def test_numbers_are_equal_to_the_last_bit_unless_a_tolerance_is_given() -> None:
+    """A changed order of summation would pass unseen, and the stream and a rebuild would differ."""
+    assert run("{third: 0.33333333333}") == [("tests[0].vector.third", "test")]
+    assert run("{third: 0.33333333333}\n    tolerance: 1.0e-9") == []
+    assert run("{third: 0.34}\n    tolerance: 0.001") == [("tests[0].vector.third", "test")]
+
+
+def test_vectors_of_several_observations_are_compared_by_their_ids() -> None:
+    vectors = "{}\n    vectors: {a: {seen_1h: 0, late_1d: null}, b: {seen_1h: 1, late_1d: 0}}"
+    assert run(vectors) == [("tests[0].vectors.b.late_1d", "test")]
+
+
+def test_a_vector_of_an_observation_that_is_not_there_is_named() -> None:
+    """A mistyped id would otherwise compare nothing and pass."""
+    assert run("{}\n    vectors: {c: {seen_1h: 0}}") == [("tests[0].vectors.c", "test-record")]
+
+
+@pytest.mark.parametrize("vector", ["{}", "{fra: true}", "{}\n    vectors: {a: {fra: true}}"])
+def test_a_test_that_expects_nothing_that_exists_is_refused(vector) -> None:
+    assert isinstance(load(FILE.format(vector=vector, second=SECOND), "p.yaml"), list)
 
 
 def test_a_number_is_no_truth_value() -> None:

@@ -1,0 +1,98 @@
+"""The aggregates of a pipeline as features of their own, to look into a vector with the evaluator itself.
+
+Nothing here knows how an aggregate is computed: what a record adds to it is what it comes to for a log of
+that record alone.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from everloop_schemas.pipeline import Pipeline
+
+from everloop_features.compiler import Compiled, compile  # noqa: A004  # like re.compile
+from everloop_features.functions import AGGREGATES, SCALARS
+from everloop_features.windows import keyword_names
+
+__all__ = ["Probe", "Probes", "probe"]
+
+_AGGREGATE_WORDS = frozenset({"window", "by", "over"})
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One aggregate call: its text, what it groups by, and the probing features' names.
+
+    `counter` names the feature that counts its records; None where the language cannot count them.
+    """
+
+    expression: str
+    over_labels: bool
+    by: tuple[str, ...]
+    value: str
+    counter: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """A pipeline's features and the probes beside them, compiled; `used` are the aggregates by feature."""
+
+    compiled: Compiled
+    expressions: Mapping[str, str]
+    used: Mapping[str, tuple[Probe, ...]]
+
+    @property
+    def all(self) -> tuple[Probe, ...]:
+        """Each aggregate once."""
+        return tuple(dict.fromkeys(probe for probes in self.used.values() for probe in probes))
+
+
+def probe(pipeline: Pipeline) -> Probes:
+    """Put every aggregate of a pipeline that compiles beside its features."""
+    calls = {name: tuple(_aggregates(text)) for name, text in pipeline.features.items()}
+    numbered = dict.fromkeys(text for found in calls.values() for text in found)
+    probes = {text: _probe(pipeline, text, number) for number, text in enumerate(numbered)}
+    counted = {one: _count_text(one.expression) for one in probes.values()}
+    texts = {**pipeline.features, **{one.value: one.expression for one in counted}}
+    texts |= {one.counter: counted[one] for one in counted if one.counter}
+    compiled = compile(pipeline.model_copy(update={"features": texts}))
+    if isinstance(compiled, list):
+        raise ValueError("; ".join(map(str, compiled)))  # noqa: TRY004  # not its type: what it lists
+    used = {name: tuple(probes[text] for text in found) for name, found in calls.items()}
+    return Probes(compiled, pipeline.features, used)
+
+
+def _aggregates(text: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text.strip(), mode="eval")):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            name, words = node.func.id, keyword_names(node)
+            if name in AGGREGATES and (name not in SCALARS or words & _AGGREGATE_WORDS):
+                yield ast.unparse(node)
+
+
+def _probe(pipeline: Pipeline, text: str, number: int) -> Probe:
+    call = _call(text)
+    words = {word.arg: word.value for word in call.keywords}
+    over, by = words.get("over"), words.get("by")
+    value, counter = f"explained_{number}_value", f"explained_{number}_records"
+    alone = {value: text, counter: _count_text(text)}
+    countable = isinstance(compile(pipeline.model_copy(update={"features": alone})), Compiled)
+    return Probe(
+        text,
+        isinstance(over, ast.Name) and over.id == "labels",
+        tuple(node.id for node in ast.walk(by) if isinstance(node, ast.Name)) if by else (),
+        value,
+        counter if countable else None,
+    )
+
+
+def _count_text(text: str) -> str:
+    """The same window and keys, counted; an operand's null counts nothing, as in the aggregate."""
+    call = _call(text)
+    return ast.unparse(ast.Call(ast.Name("count"), call.args[:1], call.keywords))
+
+
+def _call(text: str) -> ast.Call:
+    call = ast.parse(text, mode="eval").body
+    assert isinstance(call, ast.Call)
+    return call
