@@ -1,233 +1,342 @@
-"""Rows per second through the feature service on one core, exactly-once, against a bare consume-produce loop.
+"""The feature service beside its peers, in one run on the same core: rows per CPU second, state, memory, latency.
 
-    python bench/feature.py [--rows 200000]
+    python bench/feature.py [--rows 300000] [--only ours,bare,quix,feast,flights,restore,latency]
 
-A log of observations and labels is published first; then the service (pinned to core 0, Kafka on the others)
-works it off. Rates are taken from the broker's record times of what came out: from the first transaction to
-the last, start-up not counted. The peer does nothing but `json.loads`, `json.dumps` and aiokafka's send,
-without transactions, features or state, in the same run on the same core.
+The pipeline (10 fields, 4 expressions, 6 windowed aggregates, 5,000 keys, 2% late; 285-byte records) runs exactly-once
+with its state in Kafka. A first part of the log is worked off to warm up; then the rest is published at full speed,
+and the rate is rows over the CPU time of the process until they are all committed: start-up is not counted. The
+process has core 0 to itself, Kafka and this script the others.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
-import os
-import platform
 import random
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from everloop.embedded import Kafka
-from everloop_kernel.admin import ensure_topics
-from everloop_kernel.kafka_reading import read_to_end
+import msgspec
+import rig
+from aiokafka import TopicPartition
+from everloop_feature.adapters.task import FeatureTask
+from everloop_feature.application.pipelines import Pipelines
+from everloop_kernel.kafka import plain_producer
+from everloop_kernel.kafka_reading import read_to_end, started_reader
 from everloop_kernel.settings import KafkaSettings
-from everloop_schemas import cloudevents
-from everloop_schemas.events import PipelineDefined
 from everloop_schemas.partition import key_bytes, partition_of
 from everloop_schemas.pipeline import load, to_definition
-from everloop_schemas.topics import pipeline_topics, platform_topics
+from feature_rows import (
+    HEADERS,
+    KEYS,
+    LOG,
+    PARTITIONS,
+    PIPELINE,
+    VECTORS,
+    Rows,
+    flights,
+    observations,
+    record,
+    rows,
+    size,
+    state_rows,
+)
 
-ROOT = Path(__file__).parents[1]
-NAME = "flight-delay"
-LOG = f"ingest-record-accepted-v1.{NAME}"
-VECTORS = f"feature-vector-computed-v1.{NAME}"
-PEER_TOPIC = "bench-peer"
-START = datetime(2013, 1, 1, tzinfo=UTC)
-CARRIERS = ["UA", "AA", "DL", "B6", "EV", "MQ", "US", "WN", "VX", "FL", "AS", "9E", "F9", "HA", "YV", "OO"]
-GOAL_ROWS_PER_SECOND = 20_000
-
-
-def record(chance: random.Random, number: int) -> dict:
-    """An observation of a flight, or the label of the flight that departed 30 records before."""
-    origin = ("EWR", "JFK", "LGA")[number // 2 % 3]
-    at = START + timedelta(seconds=40 * number)
-    known = {"event_time": at.isoformat(), "known_at": at.isoformat(), "source": "bench"}
-    if number % 2 and number > 60:
-        fields = {"origin": origin, "arrival_delay": chance.gauss(5, 30)}
-        return {"kind": "label", "id": f"f{number - 61}", **known, "fields": fields}
-    fields = {
-        "origin": origin,
-        "carrier": chance.choice(CARRIERS),
-        "dest": f"D{chance.randrange(100):02d}",
-        "distance": float(chance.randrange(80, 5000)),
-        "plane_year": chance.choice([None, float(chance.randrange(1960, 2013))]),
-        "seats": float(chance.randrange(20, 400)),
-        "temperature": chance.uniform(10, 90),
-        "humidity": chance.uniform(10, 100),
-        "wind": chance.uniform(0, 40),
-        "precipitation": chance.choice([0.0, 0.0, 0.1]),
-        "visibility": 10.0,
-        "pressure": chance.uniform(990, 1040),
-    }
-    return {"kind": "observation", "id": f"f{number}", **known, "fields": fields}
+PARTS = ("ours", "bare", "quix", "feast", "flights", "restore", "latency")
+NUMBERS = itertools.count(10_000_000)
+PEERS = Path(__file__).parent / "peers"
+WARM_UP = 60_000
+RESTORED = "restore-bench"
+RESTORED_KEYS = 200_000
 
 
-async def publish(kafka: KafkaSettings, rows: int, partitions: int) -> None:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=kafka.bootstrap_servers, linger_ms=20, max_batch_size=1 << 18
-    )
-    await producer.start()
-    chance = random.Random(1)
-    try:
-        for number in range(rows):
-            value = record(chance, number)
-            key = key_bytes([value["fields"]["origin"]])
-            await producer.send(LOG, json.dumps(value).encode(), key, partition=partition_of(key, partitions))
-        await producer.flush()
-        text = (ROOT / "examples/flights/pipeline.yaml").read_text()
-        event = PipelineDefined(
-            pipeline=NAME, version=1, definition=to_definition(load(text)), sha256="0" * 64,
-            partitions=partitions, defined_at=START, defined_by="bench",
-        )  # fmt: skip
-        encoded, headers = cloudevents.encode(event, id="1", source="bench")
-        await producer.send_and_wait(event.topic, encoded, NAME.encode(), headers=headers)
-    finally:
-        await producer.stop()
+@dataclass
+class Contender:
+    """Somebody who reads one topic and writes another."""
+
+    command: Sequence[str]
+    group: str
+    source: str
+    target: str
+    expected: Callable[[Rows], int] = size
 
 
-async def committed(kafka: KafkaSettings, topic: str, partitions: int) -> list[int]:
-    """Wall-clock milliseconds of each record that is committed."""
-    return [
-        each.timestamp
-        for partition in range(partitions)
-        async for page in read_to_end(kafka, TopicPartition(topic, partition))
-        for each in page
+@dataclass
+class Steady:
+    """What a contender does once it is warm."""
+
+    per_cpu_second: float
+    per_second: float
+    megabytes_warm: float
+    megabytes_end: float
+
+
+async def steady(kafka: KafkaSettings, who: Contender, warm: Rows, rest: Rows, log: Path) -> Steady:
+    first, wanted = size(warm), size(rest)
+    async with rig.progress(kafka, who.group, who.source, PARTITIONS) as reach:
+        await rig.publish(kafka, who.source, warm, HEADERS)
+        with rig.pinned(who.command, log, **rig.environment(kafka)) as process:
+            await reach(first)
+            await asyncio.sleep(2)
+            before, began, warm_bytes = rig.cpu_seconds(process), time.monotonic(), process.memory_info().rss
+            await rig.publish(kafka, who.source, rest, HEADERS)
+            await reach(first + wanted)
+            used, took = rig.cpu_seconds(process) - before, time.monotonic() - began
+            end_bytes = process.memory_info().rss
+    found, expected = await rig.count(kafka, who.target, PARTITIONS), who.expected(warm) + who.expected(rest)
+    if found != expected:
+        raise SystemExit(f"{found} records on {who.target} instead of {expected}: not exactly once")
+    return Steady(wanted / used, wanted / took, warm_bytes / 1e6, end_bytes / 1e6)
+
+
+def ours(pipeline: str) -> Contender:
+    log, vectors = f"ingest-record-accepted-v1.{pipeline}", f"feature-vector-computed-v1.{pipeline}"
+    return Contender([sys.executable, "-m", "everloop_feature"], "everloop-feature", log, vectors)
+
+
+def bare(kafka: KafkaSettings, mode: str) -> Contender:
+    source, target = f"bench-bare-{mode}-in", f"bench-bare-{mode}-out"
+    script = str(PEERS / "bare_loop.py")
+    command = [sys.executable, script, kafka.bootstrap_servers, source, target, mode]
+    return Contender(command, "bench-bare", source, target)
+
+
+def quix(kafka: KafkaSettings, python: Path, folder: Path) -> Contender:
+    source, target = "bench-quix-in", "bench-quix-out"
+    command = [
+        str(python),
+        str(PEERS / "quix.py"),
+        kafka.bootstrap_servers,
+        source,
+        target,
+        str(folder / "quix"),
     ]
+    return Contender(command, "bench-quix", source, target)
 
 
-async def worked_off(kafka: KafkaSettings, topic: str, partitions: int, wanted: int) -> list[int]:
-    """Wait for `wanted` records on a topic; a look every two seconds disturbs little."""
-    deadline = time.monotonic() + 300
-    while len(times := await committed(kafka, topic, partitions)) < wanted:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"{len(times)} of {wanted} records after five minutes")
-        await asyncio.sleep(2)
-    if len(times) > wanted:
-        raise SystemExit(f"{len(times)} records instead of {wanted}: not exactly once")
-    return sorted(times)
+class Bench:
+    """One run: a broker, and whoever is asked for, one after the other."""
 
+    def __init__(self, kafka: KafkaSettings, folder: Path, rows: int) -> None:
+        self.kafka = kafka
+        self.folder = folder
+        self.log = folder / "log"
+        self.wanted = rows
+        self.warm: Rows = {}
+        self.rest: Rows = {}
+        self.ours: Steady | None = None
 
-def rate(times: list[int], rows: int) -> float:
-    """Rows per second after the first transaction, whose begin is not known."""
-    later = [moment for moment in times if moment > times[0]]
-    return rows * len(later) / len(times) / ((times[-1] - times[0]) / 1000)
+    async def prepare(self) -> None:
+        peers = [
+            f"bench-{name}-{side}" for name in ("bare-raw", "bare-msgspec", "quix") for side in ("in", "out")
+        ]
+        await rig.prepare(self.kafka, PIPELINE, peers)
+        self.warm, self.rest = rows(0, WARM_UP), rows(WARM_UP, WARM_UP + self.wanted)
 
+    async def steady(self, who: Contender) -> Steady:
+        return await steady(self.kafka, who, self.warm, self.rest, self.log)
 
-async def bare_loop(bootstrap: str, rows: int) -> None:
-    """The peer: what anybody writes first."""
-    consumer = AIOKafkaConsumer(
-        LOG, bootstrap_servers=bootstrap, group_id="peer", auto_offset_reset="earliest"
-    )
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5)
-    await consumer.start()
-    await producer.start()
-    done = 0
-    while done < rows:
-        for batch in (await consumer.getmany(timeout_ms=500, max_records=4000)).values():
-            for message in batch:
-                value = json.dumps(json.loads(message.value)).encode()
-                await producer.send(PEER_TOPIC, value, message.key, partition=message.partition)
-            done += len(batch)
-        await producer.flush()
-        await consumer.commit()
-    await producer.stop()
-    await consumer.stop()
+    async def run_ours(self) -> list[dict]:
+        found = self.ours = await self.steady(ours("feature-bench"))
+        grown = found.megabytes_end - found.megabytes_warm
+        return [
+            rig.figure("feature: rows per CPU second, exactly-once with state", found.per_cpu_second, "rows/CPU s"),
+            rig.figure("feature: rows per second of the same run", found.per_second, "rows/s"),
+            rig.figure("feature: resident memory", found.megabytes_end, "MB"),
+            rig.figure(
+                f"feature: resident memory grown over {self.wanted:,} rows of {KEYS:,} keys",
+                grown, "MB", goal=30, at_most=True,
+            ),
+        ]  # fmt: skip
 
+    async def run_bare(self) -> list[dict]:
+        figures = []
+        for mode, goal in (("raw", 0.7), ("msgspec", None)):
+            found = await self.steady(bare(self.kafka, mode))
+            name = f"aiokafka {version('aiokafka')}, tuned consume-produce loop without guarantees, {mode}"
+            figures.append(self.beside(f"a bare loop, {mode}", found.per_cpu_second, name, goal))
+        return figures
 
-def pinned(command: list[str], log: Path, **environment: str) -> subprocess.Popen:
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT
-        )
-    psutil.Process(process.pid).cpu_affinity([0])
-    return process
+    async def run_quix(self) -> list[dict]:
+        name, goal = "Quix Streams exactly-once", 3.0
+        try:
+            python = rig.peer_python("quix", "quixstreams")
+        except OSError as error:
+            print(f"Quix Streams cannot be had: {error}")
+            return [self.beside(name, None, None, goal)]
+        found = await self.steady(quix(self.kafka, python, self.folder))
+        known = f"quixstreams {rig.version_in(python, 'quixstreams')}, exactly-once, state on RocksDB"
+        return [self.beside(name, found.per_cpu_second, known, goal)]
 
+    async def run_feast(self) -> list[dict]:
+        name, goal = "Feast push to Redis in batches of 1,000", 4.0
+        try:
+            python = rig.peer_python("feast", "feast[redis]")
+            rate = await asyncio.to_thread(push_with_feast, python, self.folder, self.log)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"Feast with Redis cannot be had: {error}")
+            return [self.beside(name, None, None, goal)]
+        return [self.beside(name, rate, f"feast {rig.version_in(python, 'feast')}, redis", goal)]
 
-async def measure(rows: int, partitions: int) -> dict:
-    with tempfile.TemporaryDirectory() as folder, Kafka(Path(folder) / "kafka", port=0) as broker:
-        cores = os.sched_getaffinity(0) - {0} or {0}
-        for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
-            process.cpu_affinity(list(cores))
-        kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
-        topics = {**platform_topics(), **pipeline_topics(NAME, partitions), PEER_TOPIC: (partitions, {})}
-        await ensure_topics(kafka, topics)
-        await publish(kafka, rows, partitions)
+    async def run_flights(self) -> list[dict]:
+        text = (rig.ROOT / "examples/flights/pipeline.yaml").read_text()
+        await rig.prepare(self.kafka, text)
         chance = random.Random(1)
-        observations = sum(record(chance, number)["kind"] == "observation" for number in range(rows))
-        log = Path(folder) / "log"
-        service = pinned(
-            [sys.executable, "-m", "everloop_feature"], log,
-            EVERLOOP_KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers, EVERLOOP_FEATURE_HTTP_PORT="0",
+        warm = flights(chance, 0, WARM_UP)
+        rest = flights(chance, WARM_UP, WARM_UP + self.wanted // 2)
+        who = replace(ours("flight-delay"), expected=observations)
+        found = await steady(self.kafka, who, warm, rest, self.log)
+        name = "feature: the flights example, observations and labels, rows per CPU second"
+        return [rig.figure(name, found.per_cpu_second, "rows/CPU s")]
+
+    async def run_restore(self) -> list[dict]:
+        await rig.prepare(self.kafka, PIPELINE.replace("feature-bench", RESTORED))
+        await rig.publish(self.kafka, f"feature-state-changed-v1.{RESTORED}", {0: state_rows(RESTORED_KEYS)})
+        command = [sys.executable, __file__, "--restore-of", self.kafka.bootstrap_servers]
+        done = await asyncio.create_subprocess_exec("taskset", "-c", "0", *command, stdout=subprocess.PIPE)
+        answer, _ = await done.communicate()
+        name = f"feature: keys per second restored from the compacted topic ({RESTORED_KEYS:,} keys)"
+        return [rig.figure(name, float(answer), "keys/s", goal=100_000)]
+
+    async def run_latency(self) -> list[dict]:
+        with rig.pinned(ours("feature-bench").command, self.log, **rig.environment(self.kafka)):
+            delays = sorted(await latencies(self.kafka, rate=2_000, seconds=20))
+        middle, worst = delays[len(delays) // 2], delays[int(len(delays) * 0.99)]
+        name = "feature: observation in the log to vector readable, 2,000 a second"
+        return [
+            rig.figure(f"{name}, p50", middle * 1000, "ms", digits=1),
+            rig.figure(f"{name}, p99", worst * 1000, "ms", goal=100, at_most=True, digits=1),
+        ]
+
+    def beside(self, name: str, rate: float | None, peer_version: str | None, goal: float | None) -> dict:
+        mine = self.ours.per_cpu_second if self.ours else float("nan")
+        return rig.figure(
+            f"feature: rows per CPU second beside {name}", mine, "rows/CPU s",
+            peer=rate, peer_version=peer_version or "not available", goal=goal,
         )  # fmt: skip
-        try:
-            before = psutil.Process(service.pid)
-            times = await worked_off(kafka, VECTORS, partitions, observations)
-            used = before.cpu_times()
-            memory = before.memory_info().rss
-        finally:
-            service.terminate()
-            service.wait(30)
-        peer = pinned(
-            [sys.executable, __file__, "--peer-of", kafka.bootstrap_servers, "--rows", str(rows)], log
-        )
-        try:
-            peer_times = await worked_off(kafka, PEER_TOPIC, partitions, rows)
-        finally:
-            peer.wait(30)
-        return {
-            "ours": rate(times, rows),
-            "peer": rate(peer_times, rows),
-            "cpu": rows / (used.user + used.system),
-            "memory": memory / 1e6,
-        }
 
 
-def alone(name: str, ours: float, unit: str) -> dict:
-    """A figure without peer or goal."""
-    absent = dict.fromkeys(("peer", "peer_version", "ratio", "goal", "met"))
-    return {"name": name, "ours": round(ours), "unit": unit, **absent}
+def push_with_feast(python: Path, folder: Path, log: Path) -> float:
+    """Rows a CPU second. Raises OSError without a Redis."""
+    port, repository = rig.free_port(), folder / "feast"
+    repository.mkdir()
+    options = ["--port", str(port), "--save", "", "--appendonly", "no"]
+    with log.open("ab") as output:
+        redis = subprocess.Popen(["redis-server", *options], stdout=output, stderr=output)
+        try:
+            command = ["taskset", "-c", "0", python, PEERS / "feast_push.py", str(port), repository, "50000"]
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=output, text=True, check=True)
+        finally:
+            redis.terminate()
+            redis.wait(10)
+    return float(done.stdout.split()[-1])
+
+
+async def restore(bootstrap: str) -> None:
+    """Restore a partition's state as a lane does, and print the keys a second."""
+    kafka = KafkaSettings(bootstrap_servers=bootstrap)
+    pipelines = Pipelines(lambda _: None)
+    pipelines.define(
+        RESTORED, 1, json.dumps(to_definition(load(PIPELINE.replace("feature-bench", RESTORED)))).encode()
+    )
+    features = pipelines.features(RESTORED)
+    task = FeatureTask(RESTORED, TopicPartition(f"ingest-record-accepted-v1.{RESTORED}", 0), features)
+    began = time.monotonic()
+    (source,) = task.restore_from()
+    async for page in read_to_end(kafka, TopicPartition(source.topic, source.partition)):
+        task.restore(page)
+    print(features.keys / (time.monotonic() - began))
+
+
+async def latencies(kafka: KafkaSettings, *, rate: int, seconds: int) -> list[float]:
+    """Seconds from just before an observation is sent to the log until its vector is read (read_committed)."""
+    sent: dict[str, float] = {}
+    delays: list[float] = []
+    stop = asyncio.Event()
+    reader = asyncio.create_task(read_vectors(kafka, sent, delays, stop))
+    await asyncio.sleep(8)  # until the service is up and its lanes are open
+    await send_steadily(kafka, rate, 5, {})
+    await asyncio.sleep(1)
+    await send_steadily(kafka, rate, seconds, sent)
+    await asyncio.sleep(3)
+    stop.set()
+    await reader
+    if len(delays) != len(sent):
+        raise SystemExit(f"{len(sent)} observations and {len(delays)} vectors")
+    return delays
+
+
+async def send_steadily(kafka: KafkaSettings, rate: int, seconds: int, sent: dict[str, float]) -> None:
+    """A hundredth of a second's records at a time, acknowledged by the broker meanwhile."""
+    chance, encode, pending = random.Random(9), msgspec.json.Encoder().encode, set()
+    async with plain_producer(kafka, linger_ms=0) as producer:
+        began = time.monotonic()
+        for tick in range(100 * seconds):
+            await asyncio.sleep(max(0, began + tick / 100 - time.monotonic()))
+            for _ in range(rate // 100):
+                number = next(NUMBERS)
+                value = record(chance, number)
+                key = key_bytes([value["fields"]["plane"]])
+                sent[value["id"]] = time.monotonic()
+                pending.add(
+                    await producer.send(
+                        LOG, encode(value), key, partition=partition_of(key, PARTITIONS), headers=HEADERS
+                    )
+                )
+            pending = {each for each in pending if not each.done()}
+        await producer.flush()
+
+
+async def read_vectors(
+    kafka: KafkaSettings, sent: dict[str, float], delays: list[float], stop: asyncio.Event
+) -> None:
+    identifier = msgspec.json.Decoder(Identified).decode
+    consumer = await started_reader(kafka, fetch_max_wait_ms=1000)
+    try:
+        partitions = [TopicPartition(VECTORS, number) for number in range(PARTITIONS)]
+        consumer.assign(partitions)
+        await consumer.seek_to_end(*partitions)
+        while not stop.is_set():
+            got = await consumer.getmany(timeout_ms=200)
+            now = time.monotonic()
+            for records in got.values():
+                ids = [identifier(each.value).id for each in records]
+                delays += [now - sent[name] for name in ids if name in sent]
+    finally:
+        await consumer.stop()
+
+
+class Identified(msgspec.Struct):
+    id: str
+
+
+async def run(rows: int, parts: Sequence[str]) -> list[dict]:
+    with tempfile.TemporaryDirectory() as name, rig.broker(Path(name)) as kafka:
+        bench = Bench(kafka, Path(name), rows)
+        await bench.prepare()
+        return [figure for part in parts for figure in await getattr(bench, f"run_{part}")()]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--peer-of", help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, default=300_000)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts of the run; the result is not kept")
+    parser.add_argument("--restore-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.peer_of:
-        asyncio.run(bare_loop(arguments.peer_of, arguments.rows))
+    if arguments.restore_of:
+        asyncio.run(restore(arguments.restore_of))
         return
-    found = asyncio.run(measure(arguments.rows, partitions=4))
-    peer = f"aiokafka {version('aiokafka')}"
-    figures = [
-        {
-            "name": "feature: rows per second, exactly-once with state, one core",
-            "ours": round(found["ours"]),
-            "peer": round(found["peer"]),
-            "peer_version": f"{peer}, bare consume-produce loop",
-            "unit": "rows/s",
-            "ratio": round(found["ours"] / found["peer"], 2),
-            "goal": GOAL_ROWS_PER_SECOND,
-            "met": found["ours"] >= GOAL_ROWS_PER_SECOND,
-        },
-        alone("feature: rows per CPU second, start-up included", found["cpu"], "rows/CPU s"),
-        alone("feature: resident memory", found["memory"], "MB"),
-    ]
-    python, busy = platform.python_version(), os.getloadavg()[1]
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {python}, load {busy:.1f}"
-    result = {"machine": machine, "figures": figures}
-    path = ROOT / "bench/results/feature.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    for figure in figures:
-        print(f"{figure['name']}: {figure['ours']:,} {figure['unit']}", end="")
-        print(f" (peer {figure['peer']:,}, ratio {figure['ratio']})" if figure["peer"] else "")
+    parts = arguments.only.split(",")
+    figures = asyncio.run(run(arguments.rows, parts))
+    rig.show(figures)
+    if parts == list(PARTS):
+        rig.keep("feature", figures)
 
 
 if __name__ == "__main__":

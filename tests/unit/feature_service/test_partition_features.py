@@ -52,7 +52,7 @@ class Partition:
             self.features.restore(key, value)
 
     def handle(self, first: int, last: int) -> Derived:
-        derived = self.features.derive(entries(first, last))
+        derived = self.features.derive(entries(first, last), lambda vector: vector)
         self.features.apply(derived)
         for key, value in derived.changes:
             if value is None:

@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 DISTANCES = {"km": 6_371.0088, "m": 6_371_008.8, "mi": 3_958.7613, "nmi": 3_440.0695}
 """The earth's mean radius (IUGG) in each unit of distance."""
@@ -54,8 +55,7 @@ LONGEST_TEXT = 10_000
 
 def microseconds(moment: datetime) -> int:
     """Microseconds since 1970 of an aware datetime, exactly."""
-    since = moment - EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return (moment - EPOCH) // _MICROSECOND
 
 
 def number(value: Any) -> float | None:

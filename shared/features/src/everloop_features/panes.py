@@ -29,11 +29,11 @@ def slot(group: Group, first: int, pane: int, zeros: Sequence[Any]) -> int | Non
 
 
 def _append(group: Group, first: int, pane: int, zeros: Sequence[Any]) -> None:
-    block = group[first : first + 1 + len(zeros)]
-    for column, zero in zip(block, (pane, *zeros), strict=True):
-        column.append(zero)
-    panes, oldest = block[0], pane - RETAINED_PANES + 1
+    panes, oldest = group[first], pane - RETAINED_PANES + 1
+    panes.append(pane)
+    for column, zero in enumerate(zeros, first + 1):
+        group[column].append(zero)
     if panes[0] < oldest:
         gone = bisect_left(panes, oldest)
-        for column in block:
-            del column[:gone]
+        for column in range(first, first + 1 + len(zeros)):
+            del group[column][:gone]

@@ -48,7 +48,7 @@ class LogRecord(Protocol):
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """The part of a `RecordAccepted` that the evaluator needs, decoded in about two microseconds."""
 
     kind: Literal["observation", "label"]

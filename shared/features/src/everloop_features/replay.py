@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import NamedTuple
+
+import msgspec
 
 from everloop_features.calculation import microseconds
 from everloop_features.compiler import Compiled
@@ -13,7 +14,7 @@ from everloop_features.records import LogRecord
 __all__ = ["Vector", "derive", "replay"]
 
 
-class Vector(NamedTuple):
+class Vector(msgspec.Struct, frozen=True, gc=False):
     """The values of one observation, from what the log held before it."""
 
     offset: int

@@ -64,4 +64,4 @@ class Backlog:
 
 
 def _bytes(records: Sequence[ConsumerRecord]) -> int:
-    return sum(record.serialized_value_size for record in records)
+    return sum([len(record.value or b"") for record in records])

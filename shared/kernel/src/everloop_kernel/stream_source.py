@@ -14,6 +14,7 @@ from everloop_kernel.kafka import (
     group_consumer,
     set_fetch_wait,
 )
+from everloop_kernel.kafka_records import deliver_records
 from everloop_kernel.settings import KafkaSettings
 
 __all__ = ["Source"]
@@ -39,6 +40,7 @@ class Source:
         await self._admin.start()
         self._consumer.subscribe(pattern=self._pattern, listener=listener)
         await self._consumer.start()
+        deliver_records(self._consumer)
 
     async def close(self) -> None:
         """Leave the group."""

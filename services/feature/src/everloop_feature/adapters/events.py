@@ -1,19 +1,20 @@
 """`VectorComputed` as Kafka records, at the speed of the stream."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import msgspec
 from everloop_features import Value, Vector
+from everloop_kernel.stream import Output
 from everloop_schemas.events import VectorComputed
-from everloop_schemas.ids import derived_id
+from everloop_schemas.topics import TOPICS
 
 __all__ = ["VectorWriter"]
 
 Header = tuple[str, bytes]
 
 
-class _VectorComputed(msgspec.Struct):
+class _VectorComputed(msgspec.Struct, gc=False):
     """The fields of `everloop_schemas.events.VectorComputed`, in its order; a test holds both together."""
 
     id: str
@@ -31,7 +32,7 @@ class VectorWriter:
     def __init__(self, pipeline: str, version: int, partition: int) -> None:
         self._version = version
         self._partition = partition
-        self._kind = f"vector-v{version}"
+        self._topic = TOPICS[VectorComputed.topic].topic_for(pipeline)
         self._before: Header = ("ce_specversion", b"1.0")
         self._after: tuple[Header, ...] = (
             ("ce_source", f"everloop-feature/{pipeline}".encode()),
@@ -40,11 +41,24 @@ class VectorWriter:
         )
         self._encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
-    def write(self, vector: Vector) -> tuple[bytes, list[Header]]:
-        """The event's JSON and its CloudEvents headers. The id follows from the record's place in the log."""
-        offset, record_id, event_time, known_at, values = vector
-        event = _VectorComputed(
-            record_id, self._version, self._partition, offset, event_time, known_at, values
-        )
-        event_id = derived_id(f"{self._partition}-{offset}", self._kind)
-        return self._encode(event), [self._before, ("ce_id", event_id.encode()), *self._after]
+    def writing(self, keys: Mapping[int, bytes | None]) -> Callable[[Vector], Output]:
+        """What writes a vector's event, with its CloudEvents headers; `keys` are the log's, by offset.
+
+        The id is the place in the log (docs/decisions/0009): unique within the source, the same in a replay.
+        """
+        version, partition, topic, encode = self._version, self._partition, self._topic, self._encode
+        before, after = self._before, self._after
+        identify = (f"v{version}-{partition}-%d".encode()).__mod__
+
+        def write(vector: Vector) -> Output:
+            offset = vector.offset
+            event = _VectorComputed(
+                vector.id, version, partition, offset, vector.event_time, vector.known_at, vector.values
+            )
+            headers = [before, ("ce_id", identify(offset)), *after]
+            return _made(Output, (topic, partition, keys[offset], encode(event), headers))
+
+        return write
+
+
+_made = tuple.__new__  # a named tuple's own constructor is Python: half a microsecond a record

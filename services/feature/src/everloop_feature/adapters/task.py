@@ -1,14 +1,14 @@
 """The stream task of one log partition: records in, vectors and state changes out."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 from everloop_features import LogRecord, decode
 from everloop_kernel.stream import DeadLetter, Output, RestoreFrom, Step
 from everloop_schemas import cloudevents
-from everloop_schemas.events import RecordAccepted, VectorComputed
+from everloop_schemas.events import RecordAccepted
 from everloop_schemas.rejected import Rejected
 from everloop_schemas.topics import TOPICS
 
@@ -30,7 +30,6 @@ class FeatureTask:
         self._pipeline = pipeline
         self._partition = log.partition
         self._features = features
-        self._vectors = TOPICS[VectorComputed.topic].topic_for(pipeline)
         self._state = TOPICS[STATE_TOPIC].topic_for(pipeline)
         self._writer = VectorWriter(pipeline, features.version, log.partition)
         self._complained = False
@@ -50,26 +49,17 @@ class FeatureTask:
             if record.key is not None:
                 self._features.restore(record.key, record.value)
 
-    def derive(self, records: Sequence[ConsumerRecord]) -> Step[Derived]:
+    def derive(self, records: Sequence[ConsumerRecord]) -> Step[Derived[Output]]:
         """Vectors and changed state; what no version has still to see is not even decoded."""
-        entries: list[Entry] = []
+        self._complain()
         keys: dict[int, bytes | None] = {}
         dead: list[DeadLetter] = []
-        seen = self._features.position
-        for record in records:
-            if record.offset < seen:
-                continue
-            read = read_record(record)
-            if isinstance(read, Rejected):
-                dead.append(DeadLetter(record, read.code, read.reason))
-            else:
-                entries.append((record.offset, read))
-                keys[record.offset] = record.key
-        self._complain()
-        derived = self._features.derive(entries)
-        return Step(self._outputs(derived, keys), dead, derived)
+        derived = self._features.derive(self._entries(records, keys, dead), self._writer.writing(keys))
+        partition, state = self._partition, self._state
+        changes = [Output(state, partition, key, value) for key, value in derived.changes]
+        return Step([*derived.vectors, *changes], dead, derived)
 
-    def apply(self, state: Derived) -> None:
+    def apply(self, state: Derived[Output]) -> None:
         """The batch is committed."""
         self._features.apply(state)
         metrics.VECTORS.labels(self._pipeline).inc(len(state.vectors))
@@ -86,11 +76,21 @@ class FeatureTask:
                 self._state,
             )
 
-    def _outputs(self, derived: Derived, keys: dict[int, bytes | None]) -> list[Output]:
-        partition, vectors, state, write = self._partition, self._vectors, self._state, self._writer.write
-        outputs = [Output(vectors, partition, keys[vector[0]], *write(vector)) for vector in derived.vectors]
-        outputs += [Output(state, partition, key, value) for key, value in derived.changes]
-        return outputs
+    def _entries(
+        self, records: Iterable[ConsumerRecord], keys: dict[int, bytes | None], dead: list[DeadLetter]
+    ) -> Iterator[Entry]:
+        """What some version has still to see, read one by one; notes keys, and sets poison aside."""
+        seen = self._features.position
+        for record in records:
+            offset = record.offset
+            if offset < seen:
+                continue
+            read = read_record(record)
+            if isinstance(read, Rejected):
+                dead.append(DeadLetter(record, read.code, read.reason))
+            else:
+                keys[offset] = record.key
+                yield offset, read
 
 
 def read_record(record: ConsumerRecord) -> LogRecord | Rejected:

@@ -1,7 +1,9 @@
 """One log partition of one pipeline: every version that somebody needs, each at its own position."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from everloop_features import Compiled, LogRecord, Overlay, State, Vector, derive, version_of
 from everloop_features.packing import definition_key, position_in
@@ -27,11 +29,14 @@ class PipelineVersion:
     compiled: Compiled
 
 
+W = TypeVar("W")
+
+
 @dataclass(frozen=True, slots=True)
-class Derived:
+class Derived(Generic[W]):
     """What follows from a batch: the newest version's vectors, state changes, and the state to take over."""
 
-    vectors: Sequence[Vector]
+    vectors: Sequence[W]
     changes: Sequence[Change]
     overlays: Sequence[tuple[State, Overlay]]
 
@@ -92,22 +97,29 @@ class PartitionFeatures:
         elif version not in self._wanted:
             self._note_obsolete(key, value)
 
-    def derive(self, entries: Sequence[Entry]) -> Derived:
-        """What follows from records in offset order; changes nothing."""
-        vectors: list[Vector] = []
+    def derive(self, entries: Iterable[Entry], write: Callable[[Vector], W]) -> Derived[W]:
+        """What follows from records in offset order, none below `position`; changes nothing.
+
+        A vector is written as soon as it is computed, and a record read just before: what they are made of is
+        still in the processor's caches then, which saves a tenth.
+        """
+        once = entries if len(self._states) == 1 else list(entries)
+        vectors: list[W] = []
         changes: list[Change] = list(self._definitions())
         overlays = []
         for version, state in self._states.items():
             overlay = state.begin()
-            computed = list(derive(state.compiled, _from(entries, state.position), overlay))
+            computed = derive(state.compiled, _from(once, state.position), overlay)
             if version == self._current.version:
-                vectors = computed
+                vectors = list(map(write, computed))
+            else:
+                deque(computed, maxlen=0)
             changes += overlay.changes()
             overlays.append((state, overlay))
         reached = overlays[0][1].position
         return Derived(vectors, [*changes, *self._tombstones(reached)], overlays)
 
-    def apply(self, derived: Derived) -> None:
+    def apply(self, derived: Derived[W]) -> None:
         """Take over what `derive` found, once it is committed."""
         for state, overlay in derived.overlays:
             state.merge(overlay)
@@ -142,8 +154,8 @@ class PartitionFeatures:
             self._obsolete_position = max(self._obsolete_position, position_in(key, value))
 
 
-def _from(entries: Sequence[Entry], position: int) -> Sequence[Entry]:
-    """The entries at or above an offset; usually all."""
-    if not entries or entries[0][0] >= position:
+def _from(entries: Iterable[Entry], position: int) -> Iterable[Entry]:
+    """The entries at or above an offset; usually all. What can be read only once begins there already."""
+    if not isinstance(entries, list) or not entries or entries[0][0] >= position:
         return entries
     return [entry for entry in entries if entry[0] >= position]
