@@ -14,7 +14,7 @@ from everloop_features.scope import TIME, Scope
 if TYPE_CHECKING:
     from everloop_features.parser import Parser
 
-__all__ = ["aggregate", "is_aggregate"]
+__all__ = ["COMMON_WORDS", "aggregate", "is_aggregate"]
 
 MOST_RECORDS = 200
 """Records that `last_n` may ask for."""
@@ -22,14 +22,15 @@ MOST_RECORDS = 200
 HALF_LIVES = 100
 """Half-lives that a window may span: what is older weighs nothing, and rounding would have the last word."""
 
-_WORDS = ("window", "last_n", "by", "over", "where")
+COMMON_WORDS = ("window", "last_n", "by", "over", "where")
+"""What every aggregate takes beside its operand."""
 _MORE_WORDS = {"ewma": ("half_life",), "time_since": ("unit",)}
 _TRUE = Node("constant", "boolean", value=True)
 
 
 def is_aggregate(tree: ast.Call, name: str) -> bool:
     """Whether a call is of an aggregate: `min` and `max` are both kinds of function."""
-    return name in AGGREGATES and (name not in SCALARS or bool(keyword_names(tree) & {*_WORDS}))
+    return name in AGGREGATES and (name not in SCALARS or bool(keyword_names(tree) & {*COMMON_WORDS}))
 
 
 def aggregate(tree: ast.Call, name: str, parser: "Parser") -> Node:
@@ -40,7 +41,7 @@ def aggregate(tree: ast.Call, name: str, parser: "Parser") -> Node:
         )
     _, least, most = AGGREGATES[name]
     usage = f"write {name}({'x, 0.9' if name == 'quantile' else 'x'}, window=…, by=…)"
-    expect_arguments(tree, name, (least, most), (*_WORDS, *_MORE_WORDS.get(name, ())), usage)
+    expect_arguments(tree, name, (least, most), (*COMMON_WORDS, *_MORE_WORDS.get(name, ())), usage)
     over = _over(tree)
     scope = parser.observations if over == "observations" else parser.labels
     if scope is None:

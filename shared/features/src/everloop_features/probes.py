@@ -10,13 +10,10 @@ from dataclasses import dataclass
 
 from everloop_schemas.pipeline import Pipeline
 
+from everloop_features.aggregate_calls import COMMON_WORDS, is_aggregate
 from everloop_features.compiler import Compiled, compile  # noqa: A004  # like re.compile
-from everloop_features.functions import AGGREGATES, SCALARS
-from everloop_features.windows import keyword_names
 
 __all__ = ["Probe", "Probes", "probe"]
-
-_AGGREGATE_WORDS = frozenset({"window", "by", "over"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +62,7 @@ def probe(pipeline: Pipeline) -> Probes:
 def _aggregates(text: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(text.strip(), mode="eval")):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            name, words = node.func.id, keyword_names(node)
-            if name in AGGREGATES and (name not in SCALARS or words & _AGGREGATE_WORDS):
+            if is_aggregate(node, node.func.id):
                 yield ast.unparse(node)
 
 
@@ -89,7 +85,8 @@ def _probe(pipeline: Pipeline, text: str, number: int) -> Probe:
 def _count_text(text: str) -> str:
     """The same window and keys, counted; an operand's null counts nothing, as in the aggregate."""
     call = _call(text)
-    return ast.unparse(ast.Call(ast.Name("count"), call.args[:1], call.keywords))
+    words = [word for word in call.keywords if word.arg in COMMON_WORDS]
+    return ast.unparse(ast.Call(ast.Name("count"), call.args[:1], words))
 
 
 def _call(text: str) -> ast.Call:

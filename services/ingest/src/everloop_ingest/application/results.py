@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from everloop_schemas.events import Violation
 
 from everloop_ingest.domain.contract import Refused
 
@@ -34,10 +35,14 @@ class Results:
         """How many rows were looked at."""
         return self.accepted + self.refused
 
-    def accept(self, row_id: str) -> None:
-        """A row was published, or will be."""
+    def accept(
+        self, row_id: str, *, warnings: Sequence[Violation] = (), quarantine: Sequence[Violation] = ()
+    ) -> None:
+        """A row was published, or will be; `quarantine`: why the worker will set it aside."""
         self.accepted += 1
-        if len(self._listed) < MOST_RESULTS:
+        if warnings or quarantine:
+            self._list(_encode(_marked(row_id, warnings=warnings, quarantine=quarantine)))
+        elif len(self._listed) < MOST_RESULTS:
             self._list(_ACCEPTED % _encode(row_id))
 
     def refuse(self, outcome: Refused) -> None:
@@ -64,8 +69,18 @@ class Results:
         }
 
 
+def _marked(row_id: str, **reasons: Sequence[Violation]) -> dict[str, Any]:
+    """The result of a row that is published although it breaks a rule."""
+    shown = {
+        name: [violation.model_dump() for violation in found[:_MOST_VIOLATIONS]]
+        for name, found in reasons.items()
+        if found
+    }
+    return {"status": "accepted", "id": row_id, **shown}
+
+
 def _refusal(outcome: Refused, row: int) -> dict[str, Any]:
-    violations: Sequence[Any] = outcome.violations[:_MOST_VIOLATIONS]
+    violations: Sequence[Violation] = outcome.violations[:_MOST_VIOLATIONS]
     return {
         "status": "refused",
         "id": outcome.id,

@@ -175,14 +175,24 @@ def _checked(
             outcome = glance.at(row, now, replays=replays)
         if outcome is None:
             outcome, value, headers = read(submission, row, now, common)
-        if isinstance(outcome, Refused):
+        if isinstance(outcome, Refused) and outcome.action == "refuse":
             results.refuse(outcome)
             continue
         identity = ("ce_id", f"{kind}-{outcome.id}".encode())
         partition = partition_of(outcome.key, partitions)
         records.append(InboundRecord(partition, outcome.key, value, [identity, *headers]))
-        results.accept(outcome.id)
+        _accept(results, outcome)
     return records
+
+
+def _accept(results: Results, outcome: Seen | Checked | Refused) -> None:
+    """Note that a row is published, and what its pipeline says against it."""
+    if isinstance(outcome, Refused):
+        results.accept(outcome.id or "", quarantine=outcome.violations)
+    elif isinstance(outcome, Checked) and outcome.warnings:
+        results.accept(outcome.id, warnings=outcome.warnings)
+    else:
+        results.accept(outcome.id)
 
 
 def _glance(submission: Submission) -> tuple[Glance | None, bool]:

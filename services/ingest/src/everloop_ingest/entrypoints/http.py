@@ -1,4 +1,7 @@
-"""The HTTP edge: `POST /v1/pipelines/{pipeline}/observations` and `/labels`, each also with `/check`."""
+"""The HTTP edge: `POST /v1/pipelines/{pipeline}/observations`, `/labels` and `/retractions`.
+
+The first two also with `/check`; `DELETE …/observations/{id}` retracts one.
+"""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +39,7 @@ from everloop_ingest.entrypoints.decompress import decompressed
 from everloop_ingest.entrypoints.idempotency import Fingerprint, Remembered, key_of
 from everloop_ingest.entrypoints.media import Media, media_of
 from everloop_ingest.entrypoints.openapi import DOCUMENT
+from everloop_ingest.entrypoints.retracting import retraction_of
 from everloop_ingest.entrypoints.sender import sender_of
 from everloop_ingest.metrics import HTTP_RECORDS
 
@@ -44,6 +48,7 @@ __all__ = ["Edge"]
 _STREAM_BYTES: Final = 2 << 20
 """What a streamed body holds: the connection's buffer, a line, and four blocks that wait for the broker."""
 _BAD_SYNTAX: Final = frozenset({"malformed-json", "invalid-utf8", "not-an-object", "too-deep"})
+_RETRACTION_MEDIA: Final = Media("json", "identity")
 _AGAIN: Final = "Send the same records again: duplicates are recognised by their id."
 _IDENTITY: Final = (b"content-type", b"content-encoding", b"ce-source", b"ce-type", b"ce-id")
 """Headers that make a request another one."""
@@ -81,12 +86,17 @@ class Edge:
         async def check_labels(call: Call) -> Response:
             return await self._check(call, "label")
 
+        async def retractions(call: Call) -> Response:
+            return await self._receive(call, "retraction")
+
         base = "/v1/pipelines/{pipeline}"
         return [
             Route(f"{base}/observations", {b"POST": observations}, streams=True),
             Route(f"{base}/observations/check", {b"POST": check_observations}, streams=True),
             Route(f"{base}/labels", {b"POST": labels}, streams=True),
             Route(f"{base}/labels/check", {b"POST": check_labels}, streams=True),
+            Route(f"{base}/retractions", {b"POST": retractions}, streams=True),
+            Route(f"{base}/observations/{{observation}}", {b"DELETE": self._retract}),
             Route("/openapi.json", {b"GET": lambda _: json_response(DOCUMENT)}),
         ]
 
@@ -120,6 +130,23 @@ class Edge:
             results.refuse(sender)
             return results, pieces
         return _Request(Submission(contract, kind, sender), media, _announced(call), publish), pieces
+
+    async def _retract(self, call: Call) -> Response:
+        """Publish a retraction; the partition key's fields stand in the query."""
+        caller = call.require("producer")
+        contract = self._contract(call.parameters["pipeline"])
+        sender = sender_of(call, caller, _RETRACTION_MEDIA, "retraction")
+        if isinstance(sender, Refused):
+            results = Results()
+            results.refuse(sender)
+            return _answer(contract.pipeline, results)
+        row = retraction_of(contract, call, sender, _now())
+        try:
+            submission = Submission(contract, "retraction", sender)
+            results = await submit_block(submission, [row], clock=_now, publish=self.publish)
+        except Interrupted as interrupted:
+            raise _problem(interrupted) from interrupted
+        return _answer(contract.pipeline, results)
 
     async def _answered_once(self, request: "_Request", call: Call, key: str) -> Response:
         """As `_answered`, but the same key with the same request is answered as before."""

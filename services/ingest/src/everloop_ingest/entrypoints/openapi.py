@@ -23,6 +23,10 @@ class RowAccepted(BaseModel):
 
     status: Literal["accepted"]
     id: str
+    warnings: list[Violation] | None = Field(None, description="rules that it breaks and that only warn")
+    quarantine: list[Violation] | None = Field(
+        None, description="rules for which it will stand in the quarantine, not in the log"
+    )
 
 
 class RowRefused(BaseModel):
@@ -81,6 +85,7 @@ _PROBLEMS: Final[Mapping[int, str]] = {
     500: "a defect of the service; its log says more",
     503: "the broker does not acknowledge, or the pipelines are not known yet; see Retry-After",
 }
+_KINDS: Final = {"observations": "observation", "labels": "label", "retractions": "retraction"}
 _WAIT: Final = frozenset({409, 429, 503})
 _REFERENCE: Final = "#/components/schemas/{model}"
 
@@ -107,7 +112,7 @@ def _schemas() -> Json:
                 "specversion": {"const": "1.0"},
                 "id": {"type": "string", "minLength": 1},
                 "source": {"type": "string", "minLength": 1, "maxLength": 200},
-                "type": {"enum": ["io.everloop.observation", "io.everloop.label"]},
+                "type": {"enum": [f"io.everloop.{kind}" for kind in _KINDS.values()]},
                 "data": {"$ref": "#/components/schemas/Record"},
             },
         },
@@ -176,6 +181,28 @@ def _post(kind: str, plural: str) -> Json:
     }
 
 
+def _delete() -> Json:
+    accepted = {
+        "description": "the retraction is stored: the broker has acknowledged it",
+        "content": {"application/json": {"schema": _ref(Outcome)}},
+    }
+    key = {
+        "name": "key",
+        "in": "query",
+        "style": "form",
+        "explode": True,
+        "description": "the partition key's fields, such as ?origin=EWR",
+        "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+    }
+    return {
+        "operationId": "retract_observation",
+        "summary": "Retract an observation",
+        "parameters": [key],
+        "responses": {"202": accepted, **_problems()},
+        "security": [{}, {"token": []}],
+    }
+
+
 def _get(summary: str, media: str = "application/json") -> Json:
     answers = {status: {"description": summary, "content": {media: {}}} for status in ("200", "503")}
     return {"get": {"summary": summary, "responses": answers}}
@@ -190,7 +217,6 @@ _PIPELINE: Final = {
 
 
 def _document() -> Json:
-    kinds = {"observations": "observation", "labels": "label"}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -204,7 +230,11 @@ def _document() -> Json:
                     "parameters": [_PIPELINE],
                     "post": _post(kind, plural),
                 }
-                for plural, kind in kinds.items()
+                for plural, kind in _KINDS.items()
+            },
+            "/v1/pipelines/{pipeline}/observations/{observation}": {
+                "parameters": [_PIPELINE, {**_PIPELINE, "name": "observation"}],
+                "delete": _delete(),
             },
             "/health/live": _get("Whether the process answers"),
             "/health/ready": _get("Whether every component is ready"),
