@@ -10,6 +10,7 @@ from everloop_ingest.application.intake import NewState
 from everloop_ingest.application.tallying import Tallier
 from everloop_ingest.domain.book import Book
 from everloop_ingest.domain.contract import Checked, Contract
+from everloop_ingest.domain.duplicates import DuplicateWindow, Recent
 from everloop_ingest.domain.gauges import Gauges
 from everloop_ingest.domain.rules import Rules
 from everloop_ingest.domain.tally import Tally
@@ -109,7 +110,13 @@ def tallied(
     """The notes of one batch of the worker; `known_at` is the pipeline time before it."""
     records = checked(found, rows)
     latest = max([each.known_at for each in records] + ([known_at] if known_at else []), default=BEGIN)
-    state = NewState(Tally(len(records), 0, latest), checked=records, announces=announces, **more)
+    state = NewState(
+        Tally(len(records), 0, latest),
+        Recent(DuplicateWindow(1)),
+        checked=records,
+        announces=announces,
+        **more,
+    )
     notes = list(Tallier(0).tallied(found, Gauges(found.definition, learned), state))
     if announces:
         notes[-1] = notes[-1].model_copy(update={"arrived": [len(records), 0]})

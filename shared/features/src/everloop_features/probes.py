@@ -61,8 +61,8 @@ def probe(pipeline: Pipeline) -> Probes:
 
 def _aggregates(text: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(text.strip(), mode="eval")):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if is_aggregate(node, node.func.id):
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if is_aggregate(node, name):
                 yield ast.unparse(node)
 
 

@@ -181,6 +181,19 @@ def _post(kind: str, plural: str) -> Json:
     }
 
 
+def _check(kind: str, plural: str) -> Json:
+    told = {
+        "description": "what would become of each row; nothing is published",
+        "content": {"application/json": {"schema": _ref(Outcome)}},
+    }
+    return {
+        **_post(kind, plural),
+        "operationId": f"check_{plural}",
+        "summary": f"Check {plural} without publishing them",
+        "responses": {"200": told, **_problems()},
+    }
+
+
 def _delete() -> Json:
     accepted = {
         "description": "the retraction is stored: the broker has acknowledged it",
@@ -231,6 +244,14 @@ def _document() -> Json:
                     "post": _post(kind, plural),
                 }
                 for plural, kind in _KINDS.items()
+            },
+            **{
+                f"/v1/pipelines/{{pipeline}}/{plural}/check": {
+                    "parameters": [_PIPELINE],
+                    "post": _check(kind, plural),
+                }
+                for plural, kind in _KINDS.items()
+                if kind != "retraction"
             },
             "/v1/pipelines/{pipeline}/observations/{observation}": {
                 "parameters": [_PIPELINE, {**_PIPELINE, "name": "observation"}],
