@@ -31,7 +31,7 @@ class GroupFormat:
         self._equal += [slice(r.first, r.first + r.width) for r in layout.recents]
         samples = [window.sample_at(operand) for window in layout.windows for operand in window.samples]
         self._equal += [slice(first + 1, first + SAMPLE_LISTS) for first in samples]
-        self._decoder = msgspec.msgpack.Decoder(tuple[(int, *kinds)])  # type: ignore[misc, valid-type]  # built, not written
+        self._decoder = msgspec.msgpack.Decoder(tuple[(int, *kinds)])  # type: ignore[valid-type]  # built, not written
 
     def pack(self, group: Group) -> bytes:
         """A group as bytes."""
