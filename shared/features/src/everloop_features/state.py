@@ -49,6 +49,7 @@ class State:
         self.layouts = compiled.layouts
         self.prefix = f"v{version}".encode() + SEPARATOR
         self.tables = [GroupStore(layout) for layout in compiled.layouts]
+        self._in_use = [store.unpacked for store in self.tables]
         self.pending = Pending()
         self.blocks: dict[int, Block] = {}
         self.next_block = 0
@@ -62,8 +63,8 @@ class State:
         return self.event_clock_us, self.known_clock_us, self.position
 
     def find(self, index: int, key: Key) -> Group | None:
-        """The group of a key, to be read only."""
-        return self.tables[index].get(key)
+        """The group of a key, to be read only. Raises StateFormatError."""
+        return self._in_use[index].get(key) or self.tables[index].get(key)
 
     def begin(self) -> Overlay:
         """A place for what a batch adds."""
