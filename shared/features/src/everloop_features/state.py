@@ -15,7 +15,6 @@ from everloop_features.packing import (
     split_key,
     unpack_formatted,
     unpack_key,
-    version_of,
 )
 from everloop_features.pending import Block, Pending, unpack_pending
 from everloop_features.store import GroupStore
@@ -91,7 +90,7 @@ class State:
 
         Raises StateFormatError for bytes that this version cannot have written.
         """
-        if version_of(key) != self.version:
+        if not key.startswith(self.prefix):
             return False
         kind, rest = split_key(key)
         try:
