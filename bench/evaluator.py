@@ -136,7 +136,7 @@ def timed(features: Compiled, groups: list[tuple[bytes, bytes]]) -> float:
 
 
 def restored(features: Compiled, groups: list[tuple[bytes, bytes]]) -> tuple[float, float]:
-    """Keys a CPU second that state is restored with (the best of seven), and the bytes that a key then takes in memory."""
+    """Keys a CPU second (the best of seven), and the bytes that a restored key takes in memory."""
     seconds = min(timed(features, groups) for _ in range(7))
     tracemalloc.start()
     state = features.new_state(1)
