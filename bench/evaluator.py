@@ -17,6 +17,7 @@ import random
 import statistics
 import sys
 import time
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -112,15 +113,38 @@ def log(keys: int, rows: int, step: timedelta) -> list[tuple[int, Record]]:
     return list(enumerate(records))
 
 
-def filled(features: Compiled, records: list[tuple[int, Record]]) -> tuple[State, list[int]]:
-    """State after a log, and the bytes of each group on the topic."""
+def filled(features: Compiled, records: list[tuple[int, Record]]) -> tuple[State, list[tuple[bytes, bytes]]]:
+    """State after a log, and its groups as they are on the topic."""
     state = features.new_state(1)
     overlay = state.begin()
     for _ in derive(features, records, overlay):
         pass
     groups = [(key, value) for key, value in overlay.changes() if key.count(b"\x1f") >= 3 and value]
     state.merge(overlay)
-    return state, [len(key) + len(value) for key, value in groups]
+    return state, groups
+
+
+def load(state: State, groups: list[tuple[bytes, bytes]]) -> None:
+    for key, value in groups:
+        state.load(key, value)
+
+
+def timed(features: Compiled, groups: list[tuple[bytes, bytes]]) -> float:
+    began = time.process_time()
+    load(features.new_state(1), groups)
+    return time.process_time() - began
+
+
+def restored(features: Compiled, groups: list[tuple[bytes, bytes]]) -> tuple[float, float]:
+    """Keys a CPU second (the best of seven), and the bytes that a restored key takes in memory."""
+    seconds = min(timed(features, groups) for _ in range(7))
+    tracemalloc.start()
+    state = features.new_state(1)
+    load(state, groups)
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert sum(len(table) for table in state.tables) == len(groups)
+    return len(groups) / seconds, taken / len(groups)
 
 
 def nanoseconds(features: Compiled, state: State, rows: list[dict], at: int, rounds: int) -> float:
@@ -160,10 +184,14 @@ def main() -> None:
         figures.append(figure(f"evaluator: {name}", taken, "ns/vector", goal))
     six = compiled(SIX_ON_ONE_KEY)
     _, full = filled(six, dense)
-    figures.append(figure("state: six aggregates, every pane in use", max(full), "bytes/key", GOAL_BYTES))
+    most = max(len(key) + len(value) for key, value in full)
+    figures.append(figure("state: six aggregates, every pane in use", most, "bytes/key", GOAL_BYTES))
     _, usual = filled(six, log(5_000, 60_000, timedelta(seconds=20)))
-    mean = statistics.fmean(usual)
+    mean = statistics.fmean(len(key) + len(value) for key, value in usual)
     figures.append(figure("state: six aggregates, 5,000 keys, 60,000 rows", mean, "bytes/key", GOAL_BYTES))
+    rate, resident = restored(six, usual)
+    figures.append(figure("state: the same in memory, restored", resident, "bytes/key", GOAL_BYTES))
+    figures.append(figure("state: restored from bytes", rate, "keys/CPU s", None))
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     result = {"machine": f"{machine}, load {os.getloadavg()[1]:.1f}", "figures": figures}
     (ROOT / "bench/results/evaluator.json").write_text(json.dumps(result, indent=2) + "\n")

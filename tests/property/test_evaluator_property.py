@@ -1,7 +1,7 @@
 """The evaluator gives the same bits however it is fed: in one go, in batches, restored, in serving."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
@@ -178,7 +178,7 @@ def cut(log: list[Entry], cuts: list[int]) -> list[list[tuple[int, Entry]]]:
 def test_batches_and_restarts_do_not_show(
     compiled: Compiled, log: list[Entry], cuts: list[int], restarts: set[int]
 ) -> None:
-    """A rebalance or a crash must not change what a model is trained on."""
+    """A rebalance or a crash must change neither what a model is trained on nor a byte of state."""
     state, topic, vectors = compiled.new_state(7), {}, []
     for number, batch in enumerate(cut(log, cuts)):
         abandoned = state.begin()
@@ -196,6 +196,15 @@ def test_batches_and_restarts_do_not_show(
             for key, value in topic.items():
                 assert state.load(key, value)
     assert vectors == one_shot(compiled, log)
+    undisturbed = compiled.new_state(7).begin()
+    list(derive(compiled, enumerate(log), undisturbed))
+    assert groups(topic.items()) == groups(undisturbed.changes())
+
+
+def groups(entries: Iterable[tuple[bytes, bytes | None]]) -> dict[bytes, bytes]:
+    """The state of keys: what is left of it when the pending blocks, one a transaction, are left out."""
+    kinds = (b"observations", b"labels")
+    return {key: value for key, value in entries if value and key.split(b"\x1f")[1] in kinds}
 
 
 @settings(max_examples=100, deadline=None)

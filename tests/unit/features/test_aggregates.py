@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from everloop_features import Compiled, State, StateFormatError
+from everloop_features import Compiled, State, StateFormatError, store
 from everloop_features.sketches import MOST_BUCKETS, MOST_HASHES, counted, histogram_quantile
 from unit.features.one_pipeline import NOON, compiled, problem_of
 
@@ -176,6 +176,25 @@ def test_six_aggregates_stay_below_two_kilobytes() -> None:
     full = group_bytes(features, 5_000, 60)
     assert full < 2_600
     assert abs(group_bytes(features, 20_000, 60) - full) < 100
+
+
+def test_groups_at_rest_are_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More keys than are held unpacked: what was let go must come back the same, and rest small."""
+    monkeypatch.setattr(store, "MOST_UNPACKED", 3)
+    features = compiled(SIX)
+    state = features.new_state(1)
+    for turn in range(3):
+        for number in range(50):
+            at = NOON + (turn * 50 + number) * SECOND
+            fields = {"city": f"c{number}", "distance": float(turn + number), "driver": f"d{turn}"}
+            overlay = state.begin()
+            overlay.observe("r", fields, at, at)
+            state.merge(overlay)
+            assert len(state.tables[0].unpacked) <= 3
+    assert len(state.tables[0]) == 50
+    for number in (0, 7, 49):
+        got = features.vector({"city": f"c{number}"}, NOON + 200 * SECOND, state)
+        assert got == [3.0, number + 1.0, number + 2.0, 1.0, None, 3.0]
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,8 @@ READ: dict[str, Reading] = {
         "mean({of[sum]}, sum({of[values]}))", "sum({of[sum]}) / n if (n := sum({of[values]})) else None"
     ),
     "std": Reading("spread({of[sum]}, {of[values]}, {of[squares]})"),
-    "min": Reading("extreme(min({of[min]}, default=NEVER))"),
-    "max": Reading("extreme(max({of[max]}, default=-NEVER))"),
+    "min": Reading("(m if (m := min({of[min]})) < NEVER else None) if lo < hi else None"),
+    "max": Reading("(m if (m := max({of[max]})) > -NEVER else None) if lo < hi else None"),
     "first": Reading("first({of[first_time]}, {of[first_value]}, T)"),
     "last": Reading("last({exact[last_time]}, {exact[last_value]}, T, {window})"),
     "newest": Reading("last({exact[last_time]}, {exact[last_time]}, T, {window})"),

@@ -1,11 +1,14 @@
-"""Public holidays by country, from the pinned `holidays` package, so that all hosts agree."""
+"""Public holidays by country, from the pinned `holidays` package, so that all hosts agree.
+
+The package is loaded when the first pipeline asks for holidays: it takes a second and 25 MB.
+"""
 
 import re
 from collections.abc import Callable
 from datetime import date
 from functools import cache, lru_cache
-
-import holidays
+from importlib import import_module
+from typing import Any
 
 __all__ = ["holidays_of"]
 
@@ -22,13 +25,14 @@ def holidays_of(code: str) -> Callable[[date], bool]:
     if parts is None:
         raise KeyError(code)
     country, part = parts.groups()
+    calendar: Any = import_module("holidays").country_holidays
     try:
-        holidays.country_holidays(country, subdiv=part)
+        calendar(country, subdiv=part)
     except NotImplementedError as error:
         raise KeyError(code) from error
 
     @lru_cache(maxsize=256)
     def days_of(year: int) -> frozenset[date]:
-        return frozenset(holidays.country_holidays(country, subdiv=part, years=year, expand=False))
+        return frozenset(calendar(country, subdiv=part, years=year, expand=False))
 
     return lambda day: day in days_of(day.year)

@@ -15,7 +15,6 @@ from everloop_features.packing import (
     split_key,
     unpack_formatted,
     unpack_key,
-    version_of,
 )
 from everloop_features.pending import Block, Pending, unpack_pending
 from everloop_features.store import GroupStore
@@ -49,6 +48,7 @@ class State:
         self.layouts = compiled.layouts
         self.prefix = f"v{version}".encode() + SEPARATOR
         self.tables = [GroupStore(layout) for layout in compiled.layouts]
+        self._in_use = [store.unpacked for store in self.tables]
         self.pending = Pending()
         self.blocks: dict[int, Block] = {}
         self.next_block = 0
@@ -62,8 +62,8 @@ class State:
         return self.event_clock_us, self.known_clock_us, self.position
 
     def find(self, index: int, key: Key) -> Group | None:
-        """The group of a key, to be read only."""
-        return self.tables[index].get(key)
+        """The group of a key, to be read only. Raises StateFormatError."""
+        return self._in_use[index].get(key) or self.tables[index].get(key)
 
     def begin(self) -> Overlay:
         """A place for what a batch adds."""
@@ -90,7 +90,7 @@ class State:
 
         Raises StateFormatError for bytes that this version cannot have written.
         """
-        if version_of(key) != self.version:
+        if not key.startswith(self.prefix):
             return False
         kind, rest = split_key(key)
         try:

@@ -24,14 +24,15 @@ class GroupStore:
         self.format = GroupFormat(layout)
         self._layout = layout
         self._packed: dict[Key, bytes] = {}
-        self._unpacked: dict[Key, Group] = {}
+        self.unpacked: dict[Key, Group] = {}
+        """Groups in use, by key: a shortcut to some of what `get` finds."""
 
     def __len__(self) -> int:
         return len(self._packed)
 
     def get(self, key: Key) -> Group | None:
         """A key's group. Raises StateFormatError."""
-        group = self._unpacked.get(key)
+        group = self.unpacked.get(key)
         if group is None:
             stored = self._packed.get(key)
             if stored is None:
@@ -51,12 +52,12 @@ class GroupStore:
         Raises StateFormatError.
         """
         self._packed[key] = self._stored(self.format.unpack(packed), packed)
-        self._unpacked.pop(key, None)
+        self.unpacked.pop(key, None)
 
     def drop(self, key: Key) -> None:
         """Forget a key, if it is there."""
         self._packed.pop(key, None)
-        self._unpacked.pop(key, None)
+        self.unpacked.pop(key, None)
 
     def idle(self, before_us: int) -> Iterator[Key]:
         """Keys of which nothing reaches up to an event time, in the order in which they came."""
@@ -69,6 +70,6 @@ class GroupStore:
         return self._layout.newest_us(group).to_bytes(_TIME_BYTES, "big", signed=True) + packed
 
     def _keep(self, key: Key, group: Group) -> None:
-        if len(self._unpacked) >= MOST_UNPACKED:
-            self._unpacked.clear()
-        self._unpacked[key] = group
+        if len(self.unpacked) >= MOST_UNPACKED:
+            self.unpacked.clear()
+        self.unpacked[key] = group

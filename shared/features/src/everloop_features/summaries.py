@@ -6,7 +6,6 @@ from typing import Any
 
 __all__ = [
     "decayed_mean",
-    "extreme",
     "first",
     "last",
     "mean",
@@ -64,11 +63,6 @@ def spread_of(values: Sequence[float]) -> float | None:
 
 def _root(squares: float | None, count: int) -> float | None:
     return None if squares is None else math.sqrt(squares / (count - 1))
-
-
-def extreme(value: float) -> float | None:
-    """The largest or smallest of the panes; infinity stands for `no value` there."""
-    return value if math.isfinite(value) else None
 
 
 def first(times: Sequence[int | None], values: Sequence[Any], until_us: int) -> Any:
