@@ -10,12 +10,17 @@ import time
 from pathlib import Path
 
 import pytest
+from everloop_features import compile as compile_pipeline
+from everloop_schemas.pipeline import from_definition
+from everloop_trainer.adapters.log_files import replayed
+from everloop_trainer.adapters.log_format import append
 from everloop_trainer.domain.artifact import unpack_model
-from everloop_trainer.domain.job import Champion
+from everloop_trainer.domain.job import Champion, LogFile
+from everloop_trainer.domain.records import RETRACTED
 from everloop_trainer.domain.split import MINIMUM_COMPARED_ROWS
 
 sys.path.insert(0, str(Path(__file__).parent))
-from training_files import child_command, definition, job, train, write
+from training_files import START_US, STEP_US, child_command, definition, job, train, write, write_pile
 
 ROWS = 1200
 
@@ -29,6 +34,40 @@ def test_the_same_dataset_gives_the_same_bytes_in_another_process(tmp_path):
     assert first.trained.dataset == second.trained.dataset
     assert first.trained.metrics == second.trained.metrics
     assert first.trained.artifact_sha256 == hashlib.sha256(artifact).hexdigest()
+
+
+def test_a_retraction_among_the_segments_takes_its_row_out(tmp_path):
+    """What is withdrawn below the cut is not learnt from; below an earlier cut it still is."""
+    segments = write(tmp_path, ROWS)
+    known = START_US + 2 * ROWS * STEP_US
+    gone = [(ROWS + n, True, f"f{2 * n}", known, known, RETRACTED) for n in range(3)]
+    segments.append(write_pile(tmp_path, ("records", 0, 0), gone, None))
+    cuts = [
+        ({0: ROWS, 1: ROWS}, ROWS),
+        ({0: ROWS + 2, 1: ROWS}, ROWS - 2),
+        ({0: ROWS + 3, 1: ROWS}, ROWS - 3),
+    ]
+    for number, (cut, rows) in enumerate(cuts):
+        outcome, _ = train(tmp_path, job(segments, ROWS, cut=cut), str(number))
+        assert outcome.trained.dataset.rows == rows
+
+
+def test_a_retraction_in_the_log_is_read_as_from_segments(tmp_path):
+    """A rebuild from the log must find the same rows as the training that it audits."""
+    moment = "2013-01-01T05:15:00Z"
+    entry = {"source": "s", "event_time": moment, "known_at": moment}
+    entries = [
+        {**entry, "kind": "observation", "id": "a", "fields": {"origin": "EWR", "wet": True}},
+        {**entry, "kind": "label", "id": "a", "fields": {"origin": "EWR", "delay": 3.0}},
+        {**entry, "kind": "label", "id": "a", "fields": {"origin": "EWR"}, "retraction": True},
+    ]
+    with (tmp_path / "0.log").open("wb") as file:
+        for offset, each in enumerate(entries):
+            append(file, offset, json.dumps(each).encode())
+    compiled = compile_pipeline(from_definition(definition()))
+    _, labels, vectors = replayed(tmp_path, [LogFile(partition=0, file="0.log")], {0: 3}, compiled)
+    assert [json.loads(text) for text in labels.fields] == [entries[1]["fields"], json.loads(RETRACTED)]
+    assert (vectors.ids, vectors.offset.tolist()) == (["a"], [0])
 
 
 def test_another_run_id_seeds_another_bootstrap_but_keeps_the_dataset(tmp_path):

@@ -65,10 +65,11 @@ def write(root, rows, *, version=1, seed=0, delay=None):
     features = [("carrier", "category"), ("wind", "number"), ("wet", "boolean")]
     piles = [(("records", 0, p), r, None) for p, r in log.items()]
     piles += [(("vectors", version, p), r, features) for p, r in vectors.items()]
-    return [_segment(root, *pile) for pile in piles]
+    return [write_pile(root, *pile) for pile in piles]
 
 
-def _segment(root, pile, rows, features):
+def write_pile(root, pile, rows, features):
+    """One segment: `pile` is its kind, version and partition."""
     kind, version, partition = pile
     first, last = rows[0][0], rows[-1][0]
     file = f"segments/{kind}-{version}-{partition}-{first}-{last}.parquet"
