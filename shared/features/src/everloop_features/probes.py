@@ -12,23 +12,25 @@ from everloop_schemas.pipeline import Pipeline
 
 from everloop_features.compiler import Compiled, compile  # noqa: A004  # like re.compile
 from everloop_features.functions import AGGREGATES, SCALARS
-from everloop_features.windows import keyword_names
 
 __all__ = ["Probe", "Probes", "probe"]
 
-_AGGREGATE_WORDS = frozenset({"window", "by", "over"})
+_COUNT_WORDS = frozenset({"window", "last_n", "where", "by", "over"})
+"""What says which records an aggregate is over; its other words say what becomes of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
     """One aggregate call: its text, what it groups by, and the probing features' names.
 
-    `counter` names the feature that counts its records; None where the language cannot count them.
+    `counter` names the feature that counts its records; None where the language cannot count them. `most` is
+    set where the aggregate is over so many newest records.
     """
 
     expression: str
     over_labels: bool
     by: tuple[str, ...]
+    most: int | None
     value: str
     counter: str | None
 
@@ -52,9 +54,10 @@ def probe(pipeline: Pipeline) -> Probes:
     calls = {name: tuple(_aggregates(text)) for name, text in pipeline.features.items()}
     numbered = dict.fromkeys(text for found in calls.values() for text in found)
     probes = {text: _probe(pipeline, text, number) for number, text in enumerate(numbered)}
-    counted = {one: _count_text(one.expression) for one in probes.values()}
-    texts = {**pipeline.features, **{one.value: one.expression for one in counted}}
-    texts |= {one.counter: counted[one] for one in counted if one.counter}
+    texts = {**pipeline.features, **{one.value: one.expression for one in probes.values()}}
+    for one in probes.values():
+        if one.counter is not None and (count := _count_text(one.expression)) is not None:
+            texts[one.counter] = count
     compiled = compile(pipeline.model_copy(update={"features": texts}))
     if isinstance(compiled, list):
         raise ValueError("; ".join(map(str, compiled)))  # noqa: TRY004  # not its type: what it lists
@@ -64,10 +67,17 @@ def probe(pipeline: Pipeline) -> Probes:
 
 def _aggregates(text: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(text.strip(), mode="eval")):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            name, words = node.func.id, keyword_names(node)
-            if name in AGGREGATES and (name not in SCALARS or words & _AGGREGATE_WORDS):
-                yield ast.unparse(node)
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and _is_aggregate(node, node.func.id)
+        ):
+            yield ast.unparse(node)
+
+
+def _is_aggregate(call: ast.Call, name: str) -> bool:
+    """Tell min and max of records from those of single values, which take no words."""
+    return name in AGGREGATES and (name not in SCALARS or bool(call.keywords))
 
 
 def _probe(pipeline: Pipeline, text: str, number: int) -> Probe:
@@ -75,21 +85,37 @@ def _probe(pipeline: Pipeline, text: str, number: int) -> Probe:
     words = {word.arg: word.value for word in call.keywords}
     over, by = words.get("over"), words.get("by")
     value, counter = f"explained_{number}_value", f"explained_{number}_records"
-    alone = {value: text, counter: _count_text(text)}
-    countable = isinstance(compile(pipeline.model_copy(update={"features": alone})), Compiled)
+    count = _count_text(text)
+    alone = {value: text, counter: count or text}
+    countable = count is not None and isinstance(
+        compile(pipeline.model_copy(update={"features": alone})), Compiled
+    )
     return Probe(
         text,
         isinstance(over, ast.Name) and over.id == "labels",
         tuple(node.id for node in ast.walk(by) if isinstance(node, ast.Name)) if by else (),
+        _whole(words.get("last_n")),
         value,
         counter if countable else None,
     )
 
 
-def _count_text(text: str) -> str:
-    """The same window and keys, counted; an operand's null counts nothing, as in the aggregate."""
+def _whole(constant: ast.expr | None) -> int | None:
+    found = constant.value if isinstance(constant, ast.Constant) else None
+    return found if isinstance(found, int) else None
+
+
+def _count_text(text: str) -> str | None:
+    """The same records, counted. None where a second operand decides as well which they are.
+
+    In a window an operand's null counts nothing, as in the aggregate; the newest n are any records.
+    """
     call = _call(text)
-    return ast.unparse(ast.Call(ast.Name("count"), call.args[:1], call.keywords))
+    words = [word for word in call.keywords if word.arg in _COUNT_WORDS]
+    operands = call.args if not any(word.arg == "last_n" for word in words) else []
+    if any(not isinstance(operand, ast.Constant) for operand in operands[1:]):
+        return None
+    return ast.unparse(ast.Call(ast.Name("count"), operands[:1], words))
 
 
 def _call(text: str) -> ast.Call:
