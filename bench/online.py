@@ -3,8 +3,8 @@
     python bench/online.py [--seconds 5]
 
 Both servers run on core 0, one after the other, and answer with the same number of features; load, Kafka and
-Redis are on the others. Feast looks values up that somebody has written; Everloop computes the windows when it
-is asked. Feast is in an environment of its own under bench/.peers, made with uv; Redis is Debian's.
+Redis are on the others. Feast looks up values that somebody has written; Everloop computes windows when it is
+asked. Feast is in an environment of its own under bench/.peers, made with uv; Redis is Debian's.
 """
 
 import argparse
@@ -164,7 +164,8 @@ def figures_of(microseconds: float, ours: dict, peer: dict) -> list[dict]:
     found = [
         {
             "name": "online: one key in process", "ours": round(microseconds, 1),
-            "peer": None, "peer_version": None, "unit": "µs", "ratio": None, "goal": GOAL_MICROSECONDS, "met": microseconds <= GOAL_MICROSECONDS,
+            "peer": None, "peer_version": None,
+            "unit": "µs", "ratio": None, "goal": GOAL_MICROSECONDS, "met": microseconds <= GOAL_MICROSECONDS,
         }
     ]  # fmt: skip
     for connections in CONNECTIONS:

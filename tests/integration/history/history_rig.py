@@ -136,6 +136,8 @@ class Rig:
             real.close()
 
     def _registry(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/pipelines":
+            return httpx.Response(200, json={"pipelines": [{"pipeline": name} for name in self.definitions]})
         _, _, _, name, *rest = request.url.path.split("/")
         versions = self.definitions[name]
         version = int(rest[1]) if rest else max(versions)

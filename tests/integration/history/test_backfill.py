@@ -22,7 +22,7 @@ from integration.history.history_rig import Rig, wait_for
 pytestmark = pytest.mark.integration
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
-ROWS = 12_000
+ROWS = 6_000
 COLUMNS = ("id", "sold_at", "shop", "size", "gain", "told_at")
 
 
@@ -82,14 +82,14 @@ def test_a_backfill_killed_on_its_way_goes_on_and_adds_nothing_twice(
         """Stands for the kill: the blocks before it are acknowledged, the file says so."""
 
     def die(count: int) -> None:
-        if count >= 10_000:
+        if count >= 5_000:
             raise KilledError
 
     with pytest.raises(KilledError):
         work.send(tell=die)
     again = client.backfill("imported", files, source="history", folder=tmp_path)
-    assert again.check().published == 10_000
-    assert again.send() == 2 * ROWS - 10_000
+    assert again.check().published == 5_000
+    assert again.send() == 2 * ROWS - 5_000
     assert again.send() == 0
     log = wait_for_log(rig, "imported", 2 * ROWS)
     assert Counter(one[:2] for part in log for one in part).most_common(1)[0][1] == 1

@@ -21,6 +21,7 @@ from everloop_schemas.events import (
     VectorComputed,
 )
 from everloop_schemas.pipeline import Pipeline, to_definition
+from prometheus_client import REGISTRY
 
 LOG = TopicPartition("ingest-record-accepted-v1.shops", 3)
 NOW = "2020-01-01T00:00:00Z"
@@ -189,3 +190,20 @@ async def test_a_pipeline_may_be_defined_a_moment_later() -> None:
         await opener(LOG)
     Decisions(pipelines)(PipelineDefined.topic, b"shops", *message(defined()))
     assert (await opener(LOG)).generation == "v1"
+
+
+def test_a_replay_is_in_the_metrics_until_it_is_over() -> None:
+    """`everloop status` reads it there: without it a replay looks like a service that hangs."""
+    before = task()
+    step = before.derive([observation(offset) for offset in range(10)])
+    before.apply(step.state)
+    written = [one for one in step.outputs if one.topic.startswith("feature-state")]
+    replaying = task(defined(2))
+    replaying.restore(
+        [ConsumerRecord(*LOG, 0, 0, 0, key, value, None, 0, 0, ()) for _, _, key, value, _ in written]
+    )
+    for first, last, shown in ((0, 4, (4.0, 10.0)), (4, 12, (12.0, 12.0))):
+        replaying.apply(replaying.derive([observation(offset) for offset in range(first, last)]).state)
+        names = ("everloop_feature_replay_position", "everloop_feature_replay_target")
+        labels = {"pipeline": "shops", "partition": "3"}
+        assert tuple(REGISTRY.get_sample_value(name, labels) for name in names) == shown

@@ -169,3 +169,18 @@ def test_an_unusable_definition_says_why(definition: bytes, said: str) -> None:
     """A version that cannot be computed must name its problem."""
     with pytest.raises(UnusablePipelineError, match=said):
         read_version(1, definition)
+
+
+def test_a_replay_is_seen_to_move_until_it_has_seen_what_the_version_before_had() -> None:
+    """On call must tell a replay from a service that hangs."""
+    partition = Partition(version(1))
+    partition.handle(0, 99)
+    assert partition.features.replay == (100, 100)
+    partition.restart(version(2, "5h"))
+    assert partition.features.replay == (0, 100)
+    partition.handle(0, 39)
+    assert partition.features.replay == (40, 100)
+    partition.restart(version(2, "5h"))
+    assert partition.features.replay == (40, 100)
+    partition.handle(40, 120)
+    assert partition.features.replay == (121, 121)

@@ -1,5 +1,6 @@
 """`everloop check`, `explain` and `apply`: a pipeline's file."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,8 +9,10 @@ import typer
 import yaml
 from everloop_features import Compiled, compile_rules
 from everloop_features import compile as compile_features
+from everloop_features.file_tests import failures, run_tests
 from everloop_schemas.pipeline import Pipeline, load, locate, to_definition
 
+from everloop.changes import plan_apply
 from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json
 from everloop.cli.output import console, print_json
 from everloop.client import Client
@@ -57,15 +60,34 @@ def explain(file: File, *, as_json: Json = False) -> None:
     )
 
 
-def apply(file: File, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: Json = False) -> None:
+def apply(
+    file: File,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change and what a replay would take.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Check a pipeline's file and make it the pipeline's current version."""
-    read_file(file)
+    pipeline, compiled = read_file(file)
     with Client(data_dir=data_dir) as client:
+        if dry_run:
+            _check_tests(file, pipeline, compiled)
+            change = plan_apply(client, pipeline)
+            print_json(dataclasses.asdict(change)) if as_json else console.print(str(change))
+            return
         found = client.apply(file.read_text("utf-8"))
     if as_json:
         print_json(found)
     else:
         console.print(_outcome(found))
+
+
+def _check_tests(file: Path, pipeline: Pipeline, compiled: Compiled) -> None:
+    failed = failures(run_tests(pipeline, compiled))
+    if failed:
+        raise EverloopError("\n".join(map(str, locate(failed, file.read_text("utf-8"), str(file)))))
 
 
 def _outcome(found: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from everloop.embedded.usage import cpu_seconds, memory_bytes
 from everloop.errors import EverloopError
 from everloop.lag import lag_by_group
 from everloop.recent import recent_events
+from everloop.replays import replays_under_way
 from everloop.stack import SERVICES
 from everloop.stack.folder import DataFolder, StackRecord
 
@@ -51,6 +52,7 @@ def gather(data_dir: Path) -> dict[str, Any]:
     with Client(data_dir=data_dir) as client:
         services = [_service(client, spec.name, record) for spec in SERVICES]
         pipelines = _pipelines(client)
+        replays = replays_under_way(client.addresses.feature)
     lag, events = asyncio.run(_from_kafka(kafka)) if any(one["ready"] for one in services) else ({}, [])
     return {
         "pid": record.pid if record else None,
@@ -58,6 +60,7 @@ def gather(data_dir: Path) -> dict[str, Any]:
         "servers": [_process(name, record) for name in ("kafka", "postgres")],
         "lag": lag,
         "pipelines": pipelines,
+        "replays": [{**dataclasses.asdict(one), "share": round(one.share, 4)} for one in replays],
         "events": events,
     }
 
@@ -128,10 +131,18 @@ def _print(found: dict[str, Any]) -> None:
     pipelines = ([one[name] for name in _PIPELINE] for one in found["pipelines"])
     table(_PIPELINE, pipelines, empty="No pipeline yet: everloop apply FILE")
     console.print()
+    _print_replays(found["replays"])
     events = (
         (one["at"].strftime("%H:%M:%S"), one["name"], one["pipeline"], one["what"]) for one in found["events"]
     )
     table(("at", "event", "pipeline", "what"), events, empty="No event yet.")
+
+
+def _print_replays(replays: list[dict[str, Any]]) -> None:
+    if replays:
+        rows = ((one["pipeline"], f"{one['share']:.0%}", one["position"], one["target"]) for one in replays)
+        table(("replay of", "done", "log offset", "of"), rows, empty="")
+        console.print()
 
 
 def _state(one: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ class Log:
 
         What the feature service cannot read and puts to the dead letters is left out here as well.
         """
-        source = read_to_end(self._kafka, TopicPartition(self._log, partition), start=first)
+        source = read_to_end(self._kafka, self.partition(partition), start=first)
         async with aclosing(source):
             async for page in source:
                 records = [record for record in page if below is None or record.offset < below]
@@ -51,24 +51,28 @@ class Log:
                 if len(records) < len(page):
                     return
 
-    async def first_offsets(self) -> dict[int, int]:
-        """Where each partition begins: above 0, Kafka has dropped what was before."""
+    def partition(self, number: int) -> TopicPartition:
+        """The topic and partition on Kafka."""
+        return TopicPartition(self._log, number)
+
+    async def bounds(self) -> dict[int, tuple[int, int]]:
+        """Each partition's first offset (0 unless Kafka has dropped some) and the one after its last."""
         consumer = await started_reader(self._kafka)
         try:
             partitions = await partitions_of(consumer, self._log)
             first = await consumer.beginning_offsets(partitions)
+            ends = await consumer.end_offsets(partitions)
         finally:
             await close_quietly(consumer)
-        return {partition.partition: first[partition] for partition in partitions}
+        return {each.partition: (first[each], ends[each]) for each in partitions}
+
+    async def first_offsets(self) -> dict[int, int]:
+        """Where each partition begins."""
+        return {number: first for number, (first, _) in (await self.bounds()).items()}
 
     async def has_records(self) -> bool:
         """Whether anything was ever logged."""
-        consumer = await started_reader(self._kafka)
-        try:
-            ends = await consumer.end_offsets(await partitions_of(consumer, self._log))
-        finally:
-            await close_quietly(consumer)
-        return any(end > 0 for end in ends.values())
+        return any(end > 0 for _, end in (await self.bounds()).values())
 
     async def vectors(self, partition: int, observation_id: str) -> list[VectorComputed]:
         """The logged vectors of one observation, oldest first: one a pipeline version, or more."""

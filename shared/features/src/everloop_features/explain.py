@@ -98,7 +98,10 @@ class Explainer:
         self._target_us = microseconds(target.event_time)
         self._label_fields = {*pipeline.partition_by, *pipeline.label.fields}
         self._replay = PartitionReplay(self._compiled)
-        self._found = {one: _Found(deque(maxlen=newest)) for one in self._probes.all}
+        self._found = {
+            one: _Found(deque(maxlen=newest if one.most is None else min(newest, one.most)))
+            for one in self._probes.all
+        }
         self._observations: dict[str, LogRecord] = {}
         self._early: dict[str, list[_Waiting]] = {}
         self._clock_us = -(2**62)
@@ -136,7 +139,8 @@ class Explainer:
         counted = values[one.counter] if one.counter else None
         records = None if counted is None else int(counted)
         found = self._found[one]
-        return AggregateSource(one.expression, values[one.value], records, found.count, tuple(found.newest))
+        count = found.count if one.most is None else min(found.count, one.most)
+        return AggregateSource(one.expression, values[one.value], records, count, tuple(found.newest))
 
     def _observation(self, entry: Entry) -> None:
         record = entry[1]

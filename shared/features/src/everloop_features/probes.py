@@ -20,12 +20,14 @@ __all__ = ["Probe", "Probes", "probe"]
 class Probe:
     """One aggregate call: its text, what it groups by, and the probing features' names.
 
-    `counter` names the feature that counts its records; None where the language cannot count them.
+    `counter` names the feature that counts its records; None where the language cannot count them. `most` is
+    set where the aggregate is over so many newest records.
     """
 
     expression: str
     over_labels: bool
     by: tuple[str, ...]
+    most: int | None
     value: str
     counter: str | None
 
@@ -49,9 +51,10 @@ def probe(pipeline: Pipeline) -> Probes:
     calls = {name: tuple(_aggregates(text)) for name, text in pipeline.features.items()}
     numbered = dict.fromkeys(text for found in calls.values() for text in found)
     probes = {text: _probe(pipeline, text, number) for number, text in enumerate(numbered)}
-    counted = {one: _count_text(one.expression) for one in probes.values()}
-    texts = {**pipeline.features, **{one.value: one.expression for one in counted}}
-    texts |= {one.counter: counted[one] for one in counted if one.counter}
+    texts = {**pipeline.features, **{one.value: one.expression for one in probes.values()}}
+    for one in probes.values():
+        if one.counter is not None and (count := _count_text(one.expression)) is not None:
+            texts[one.counter] = count
     compiled = compile(pipeline.model_copy(update={"features": texts}))
     if isinstance(compiled, list):
         raise ValueError("; ".join(map(str, compiled)))  # noqa: TRY004  # not its type: what it lists
@@ -71,22 +74,37 @@ def _probe(pipeline: Pipeline, text: str, number: int) -> Probe:
     words = {word.arg: word.value for word in call.keywords}
     over, by = words.get("over"), words.get("by")
     value, counter = f"explained_{number}_value", f"explained_{number}_records"
-    alone = {value: text, counter: _count_text(text)}
-    countable = isinstance(compile(pipeline.model_copy(update={"features": alone})), Compiled)
+    count = _count_text(text)
+    alone = {value: text, counter: count or text}
+    countable = count is not None and isinstance(
+        compile(pipeline.model_copy(update={"features": alone})), Compiled
+    )
     return Probe(
         text,
         isinstance(over, ast.Name) and over.id == "labels",
         tuple(node.id for node in ast.walk(by) if isinstance(node, ast.Name)) if by else (),
+        _whole(words.get("last_n")),
         value,
         counter if countable else None,
     )
 
 
-def _count_text(text: str) -> str:
-    """The same window and keys, counted; an operand's null counts nothing, as in the aggregate."""
+def _whole(constant: ast.expr | None) -> int | None:
+    found = constant.value if isinstance(constant, ast.Constant) else None
+    return found if isinstance(found, int) else None
+
+
+def _count_text(text: str) -> str | None:
+    """The same records, counted. None where a second operand decides as well which they are.
+
+    In a window an operand's null counts nothing, as in the aggregate; the newest n are any records.
+    """
     call = _call(text)
     words = [word for word in call.keywords if word.arg in COMMON_WORDS]
-    return ast.unparse(ast.Call(ast.Name("count"), call.args[:1], words))
+    operands = call.args if not any(word.arg == "last_n" for word in words) else []
+    if any(not isinstance(operand, ast.Constant) for operand in operands[1:]):
+        return None
+    return ast.unparse(ast.Call(ast.Name("count"), operands[:1], words))
 
 
 def _call(text: str) -> ast.Call:

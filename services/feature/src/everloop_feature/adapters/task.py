@@ -63,7 +63,11 @@ class FeatureTask:
         """The batch is committed."""
         self._features.apply(state)
         metrics.VECTORS.labels(self._pipeline).inc(len(state.vectors))
-        metrics.STATE_KEYS.labels(self._pipeline, str(self._partition)).set(self._features.keys)
+        labels = self._pipeline, str(self._partition)
+        metrics.STATE_KEYS.labels(*labels).set(self._features.keys)
+        position, target = self._features.replay
+        metrics.REPLAY_POSITION.labels(*labels).set(position)
+        metrics.REPLAY_TARGET.labels(*labels).set(target)
 
     def _complain(self) -> None:
         """Say once that a model in use gets no fresh state, and what helps."""

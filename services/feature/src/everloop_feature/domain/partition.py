@@ -76,6 +76,16 @@ class PartitionFeatures:
         return min(state.position for state in self._states.values())
 
     @property
+    def replay(self) -> tuple[int, int]:
+        """(position, target) in the log: below the target the newest version sees what an earlier one saw.
+
+        Equal when no replay is under way.
+        """
+        reached = self._states[self._current.version].position
+        seen = max(self._obsolete_position, *(state.position for state in self._states.values()))
+        return reached, max(reached, seen)
+
+    @property
     def keys(self) -> int:
         """How many keys the newest version holds state for."""
         return sum(len(table) for table in self._states[self._current.version].tables)

@@ -1,0 +1,152 @@
+"""A changed pipeline replays its log: to the bytes of streaming, and from where it was killed."""
+
+import json
+import random
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from aiokafka import TopicPartition
+from everloop.changes import plan_apply
+from everloop.history.log import run
+from everloop.replays import replays_under_way
+from everloop_features import compile as compile_features
+from everloop_features.packing import CLOCK, DEFINITION, PENDING, split_key, version_of
+from everloop_kernel.kafka import plain_producer
+from everloop_kernel.kafka_reading import read_to_end
+from integration.history.history_rig import PIPELINE, Rig, wait_for
+
+pytestmark = pytest.mark.integration
+
+START = datetime(2020, 1, 1, tzinfo=UTC)
+ROWS = 2_000
+FEW = 600
+NEW = PIPELINE.replace("n: count(window='1h'", "n: count(window='5h'").replace("size / 3", "size / 7")
+
+
+def records(partition: int) -> list[dict[str, Any]]:
+    """Accepted records of one partition; labels follow, a few records come late."""
+    chance, found = random.Random(partition), []
+    for number in range(ROWS):
+        at = START + timedelta(minutes=number)
+        event_time = at - timedelta(minutes=chance.choice([0, 0, 90]))
+        times = {"event_time": event_time.isoformat(), "known_at": at.isoformat()}
+        shop = f"{partition}-{chance.randrange(3)}"
+        record: dict[str, Any] = {
+            "kind": "observation",
+            "id": f"{partition}-{number}",
+            "source": "s",
+            **times,
+        }
+        record["fields"] = {"shop": shop, "size": chance.choice([None, chance.uniform(0, 9)])}
+        if number % 3 == 2:
+            record |= {"kind": "label", "id": f"{partition}-{number - 1}"}
+            record["fields"] = {"shop": found[-1]["fields"]["shop"], "gain": chance.uniform(-1, 1)}
+        found.append(record)
+    return found
+
+
+LOGS = [records(partition) for partition in range(2)]
+OBSERVATIONS = sum(record["kind"] == "observation" for log in LOGS for record in log)
+
+
+async def publish(rig: Rig, name: str, first: int, last: int) -> None:
+    """The same offsets for every pipeline: straight into the log, without transactions."""
+    async with plain_producer(rig.kafka) as producer:
+        for partition, log in enumerate(LOGS):
+            for record in log[first:last]:
+                key = record["fields"]["shop"].encode()
+                await producer.send(
+                    f"ingest-record-accepted-v1.{name}", json.dumps(record).encode(), key, partition
+                )
+        await producer.flush()
+
+
+async def read(rig: Rig, topic: str) -> list[Any]:
+    found = []
+    for partition in range(2):
+        found += [r async for page in read_to_end(rig.kafka, TopicPartition(topic, partition)) for r in page]
+    return found
+
+
+async def vectors(rig: Rig, name: str, version: int) -> list[bytes]:
+    values = [record.value for record in await read(rig, f"feature-vector-computed-v1.{name}")]
+    return [value for value in values if b'"pipeline_version":%d,' % version in value]
+
+
+async def state(rig: Rig, name: str, version: int) -> tuple[dict[bytes, bytes], Any]:
+    """The bytes of every group, and what waits for labels (which is cut into blocks by transactions)."""
+    compiled = compile_features(rig.definitions[name][version])
+    loaded, groups = compiled.new_state(version), {}
+    for record in await read(rig, f"feature-state-changed-v1.{name}"):
+        if version_of(record.key) != version:
+            continue
+        loaded.load(record.key, record.value)
+        if split_key(record.key)[0] not in (CLOCK, DEFINITION, PENDING):
+            groups[record.key] = record.value
+    oldest = loaded.known_clock_us - compiled.pending_us
+    waiting = {key: one for key, one in loaded.pending.observations.items() if one[0] >= oldest}
+    return {key: value for key, value in groups.items() if value is not None}, waiting
+
+
+def counted(rig: Rig, name: str, version: int) -> int:
+    return len(run(vectors(rig, name, version)))
+
+
+def test_a_version_applied_later_gives_the_bytes_of_one_that_streamed_from_the_start(rig: Rig) -> None:
+    """Otherwise a model trained after a change has seen features that production never computes."""
+    rig.define("fresh", NEW, version=2)
+    run(publish(rig, "fresh", 0, ROWS))
+    rig.define("changed", PIPELINE, version=1)
+    run(publish(rig, "changed", 0, ROWS - 500))
+    before = sum(r["kind"] == "observation" for log in LOGS for r in log[: ROWS - 500])
+    wait_for(lambda: counted(rig, "changed", 1) == before, 60, rig.log("feature"))
+
+    rig.kill("feature")
+    rig.start("feature", EVERLOOP_FEATURE_MAX_RECORDS="10")
+    rig.wait_ready("feature")
+    rig.define("changed", NEW, version=2)
+    wait_for(lambda: counted(rig, "changed", 2) > 0, 60, rig.log("feature"))
+    rig.kill("feature")
+    done = counted(rig, "changed", 2)
+    assert 0 < done < OBSERVATIONS, "the kill came too late to show anything"
+
+    run(publish(rig, "changed", ROWS - 500, ROWS))
+    rig.start("feature", EVERLOOP_FEATURE_MAX_RECORDS="500")
+    wait_for(lambda: counted(rig, "changed", 2) >= OBSERVATIONS, 90, rig.log("feature"))
+    wait_for(lambda: counted(rig, "fresh", 2) >= OBSERVATIONS, 60, rig.log("feature"))
+    assert run(vectors(rig, "changed", 2)) == run(vectors(rig, "fresh", 2))
+    assert run(state(rig, "changed", 2)) == run(state(rig, "fresh", 2))
+    metrics = httpx.get(f"{rig.url('feature')}/metrics").text
+    (again,) = re.findall(r'everloop_feature_vectors_total\{pipeline="changed"\} (\S+)', metrics)
+    assert float(again) == OBSERVATIONS - done, "the replay went on where it was, not from the beginning"
+    assert replays_under_way(rig.url("feature")) == []
+
+
+def test_a_replay_shows_how_far_it_is_and_what_it_will_take(rig: Rig) -> None:
+    """Whoever waits for a version must see that it moves."""
+    rig.define("watched", PIPELINE, version=1)
+    run(publish(rig, "watched", 0, FEW))
+    wait_for(lambda: counted(rig, "watched", 1) == 2 * FEW * 2 // 3, 60, rig.log("feature"))
+    with rig.client() as client:
+        change = plan_apply(client, rig.definitions["changed"][2].model_copy(update={"pipeline": "watched"}))
+    assert change.outcome == "changed"
+    assert change.version == 2
+    assert change.replay is not None
+    assert change.replay.rows == 2 * FEW
+    size = sum(len(json.dumps(record)) for log in LOGS for record in log[:FEW])
+    assert change.replay.bytes == pytest.approx(size, rel=0.1)
+    rig.kill("feature")
+    rig.start("feature", EVERLOOP_FEATURE_MAX_RECORDS="10")
+    rig.wait_ready("feature")
+    rig.define("watched", NEW, version=2)
+    seen = []
+    wait_for(lambda: seen.append(replays_under_way(rig.url("feature"))) or seen[-1], 30, rig.log("feature"))
+    (replay,) = seen[-1]
+    assert (replay.pipeline, replay.position < replay.target) == ("watched", True)
+    assert replay.target <= 2 * FEW
+    wait_for(lambda: not replays_under_way(rig.url("feature")), 90, rig.log("feature"))
+    assert msgspec.json.decode(run(vectors(rig, "watched", 2))[-1])["pipeline_version"] == 2
