@@ -47,8 +47,8 @@ def learn_share(counts: Sequence[int], totals: Sequence[int]) -> SharePattern:
     """The pattern of windows with `counts[i]` of `totals[i]` rows.
 
     The share is that of all rows, moved towards a half by half a row: what never happened may happen. The
-    correlation is the moment estimate from the products of pairs of rows within windows; two relative standard
-    errors of a variance, sqrt(2 / windows), are added, since of few windows none may have been a bad one.
+    correlation is the moment estimate from the products of pairs of rows within windows; two relative
+    standard errors of a variance, sqrt(2 / windows), are added: among few windows none may have been bad.
     """
     pairs = [(k, n) for k, n in zip(counts, totals, strict=True) if n > 0]
     rows, found = sum(n for _, n in pairs), sum(k for k, _ in pairs)
