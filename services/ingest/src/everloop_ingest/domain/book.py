@@ -132,7 +132,7 @@ class Book:
         if news or changed:
             verdict: Literal["broken", "passed"] = "broken" if broken else "passed"
             due = start + rules.step + rules.grace  # not when the next record happened to come
-            self._tell(verdict, start, start + rules.step, broken, moment(due))
+            self._tell(verdict, start, start + rules.step, broken, known_at=moment(due))
 
     def _tell(
         self,
@@ -140,6 +140,7 @@ class Book:
         start: int,
         end: int,
         gates: list[DataGate],
+        *,
         known_at: datetime,
         decision: Acceptance | None = None,
     ) -> None:
@@ -173,7 +174,14 @@ class Book:
             before, held=[], waived=waived, waived_under=rules.profile_id, accepted_by=acceptance.by
         )
         until = seconds(before.judged_until)
-        self._tell("accepted", until - rules.step, until, list(before.held), before.known_at, acceptance)
+        self._tell(
+            "accepted",
+            until - rules.step,
+            until,
+            list(before.held),
+            known_at=before.known_at,
+            decision=acceptance,
+        )
 
     def _put(self, start: int, window: WindowMeasured) -> None:
         if self.windows.get(start) != window:
