@@ -64,17 +64,19 @@ class Gauges:
         counted = Counted()
         if not records:
             return counted
+        if not self._fields[kind]:
+            self._count_late(records, counted)
+            return counted
         names = type(records[0].fields).__struct_encode_fields__
         columns = dict(zip(names, zip(*(astuple(each.fields) for each in records), strict=True), strict=True))
         for gauge in self._fields[kind]:
             if gauge.name in columns:
                 gauge.count(columns[gauge.name], counted)
-        if kind == "observation":
-            self._count_late(records, counted)
+        self._count_late(records, counted)
         return counted
 
     def _count_late(self, records: Sequence[Checked], counted: Counted) -> None:
-        if self._late is None and not self._fresh:
+        if records[0].kind == "label" or (self._late is None and not self._fresh):
             return
         ages = [each.known_at - each.event_time for each in records]
         if self._late is not None:
