@@ -111,6 +111,7 @@ class _FieldGauge:
     def __init__(self, name: str, spec: FieldSpec, profile: FieldProfile | None, quality: Quality) -> None:
         measures = {} if profile is None else profile.measures
         self.name = name
+        self._nullable = spec.nullable
         self._low = profile.low if profile and "below" in measures else None
         self._high = profile.high if profile and "above" in measures else None
         self._null = f"{name}:null" if "null" in measures else None
@@ -123,7 +124,7 @@ class _FieldGauge:
 
     def count(self, column: Sequence[Any], counted: Counted) -> None:
         """Count one batch's values."""
-        nulls = column.count(None)
+        nulls = column.count(None) if self._nullable else 0
         present = [value for value in column if value is not None] if nulls else column
         learned = counted.learned
         if self._null:
