@@ -4,7 +4,7 @@
 
 The profile is learned from the first weeks alone and never renewed; the rest of the year is then judged as
 ingest judges it (the same contract, counters and books). Without an injected fault every broken gate is a
-false alarm, storms and holidays included. Faults are injected for a day at each of 40 moments spread over the
+false alarm, storms and holidays included. Faults are injected for a day at each of 24 moments spread over the
 rest of the year; a fault is found when a gate breaks that did not break without it.
 
 The peer is what a fixed rule does: the training's mean share with three standard deviations of a binomial,
@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples/flights"))
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-MOMENTS = 40
+MOMENTS = 24
 FAULT_HOURS = 24
 Record = dict[str, Any]
 Hour = tuple[list[Record], list[Record]]
@@ -204,10 +204,15 @@ def measure(weeks: int) -> list[dict[str, Any]]:
     ]
     print("windows judged:", len(tested), "false alarms by gate:", dict(kinds.most_common(20)))
     by_number = dict(hours)
+    around = {m: [n for n in range(m, m + FAULT_HOURS + 3) if n in by_number] for m in moments}
+    usual = {
+        m: set().union(*broken_by(snapshots[m].copy(), [t for n in around[m] for t in clean[n]], rules))
+        for m in moments
+    }
     for name, fault in FAULTS.items():
         delays, missed = [], 0
         for moment in moments:
-            wanted = [n for n in range(moment, moment + FAULT_HOURS + 3) if n in by_number]
+            wanted = around[moment]
             chance = random.Random(moment)
             faulty = []
             for n in wanted:
@@ -215,8 +220,7 @@ def measure(weeks: int) -> list[dict[str, Any]]:
                 faulty.append(
                     feed.tallied(n, fault(rows, chance) if n < moment + FAULT_HOURS else rows, labels)
                 )
-            usual = broken_by(snapshots[moment].copy(), [t for n in wanted for t in clean[n]], rules)
-            known = set().union(*usual)
+            known = usual[moment]
             seen = broken_by(snapshots[moment].copy(), [t for each in faulty for t in each], rules)
             hit = next((i for i, broken in enumerate(seen) if broken - known), None)
             if hit is None:

@@ -48,7 +48,7 @@ def test_a_verdict_does_not_depend_on_how_records_are_cut_into_batches(
     st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40)), min_size=1, max_size=60),
 )
 def test_few_rows_are_never_an_alarm(rows: int, observed: float, past: list[tuple[int, int]]) -> None:
-    """Whatever the past, where the share was one in a hundred or more, three rows stay below ten nats a row."""
+    """Whatever the past: a row is as surprising as its share is rare, and three are three times that."""
     pattern = learn_share([min(k, n) for k, n in past], [n for _, n in past])
     if 0.01 <= pattern.share <= 0.99:
         assert surprise(observed, rows, pattern.share, pattern.correlation) <= rows * 4.7

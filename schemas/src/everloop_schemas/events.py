@@ -200,7 +200,7 @@ class QualityJudged(Event):
     blocked_reason: str | None = None
     decided_by: str | None = Field(default=None, description="who accepted the data")
     decision_reason: str | None = Field(default=None, description="and why")
-    known_at: AwareDatetime = Field(description="pipeline time")
+    known_at: AwareDatetime = Field(description="pipeline time at which the verdict was due")
 
 
 class WindowMeasured(Part):

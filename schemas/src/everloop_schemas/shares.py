@@ -37,7 +37,8 @@ class SharePattern(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     share: float = Field(ge=0, le=1, description="of all rows of the past windows")
-    correlation: float = Field(ge=0, le=1, description="of two rows in one window")
+    error: float = Field(ge=0, description="standard error of `share`: few windows say little")
+    correlation: float = Field(ge=0, le=1, description="of two rows in one window, with its own error added")
     worst: float = Field(ge=0, description="surprise of the most surprising past window")
     windows: int = Field(ge=0)
 
@@ -46,15 +47,20 @@ def learn_share(counts: Sequence[int], totals: Sequence[int]) -> SharePattern:
     """The pattern of windows with `counts[i]` of `totals[i]` rows.
 
     The share is that of all rows, moved towards a half by half a row: what never happened may happen. The
-    correlation is the moment estimate from the squared differences of pairs of rows within windows.
+    correlation is the moment estimate from the products of pairs of rows within windows; two relative
+    standard errors of a variance, sqrt(2 / windows), are added: among few windows none may have been bad.
     """
     pairs = [(k, n) for k, n in zip(counts, totals, strict=True) if n > 0]
     rows, found = sum(n for _, n in pairs), sum(k for k, _ in pairs)
     share = (found + 0.5) / (rows + 1)
-    correlation = _correlation(pairs, share)
+    windows = max(len(pairs), 1)
+    correlation = min(_correlation(pairs, share) * (1 + 2 * math.sqrt(2 / windows)), _MOST_CORRELATION)
+    error = math.sqrt(
+        share * (1 - share) * (correlation + (1 - correlation) * windows / (rows + 1)) / windows
+    )
     tried = sorted(pairs, key=lambda pair: -_roughly(pair[0] / pair[1], pair[1], share, correlation))
     worst = max((surprise(k / n, n, share, correlation) for k, n in tried[:_WORST_TRIED]), default=0.0)
-    return SharePattern(share=share, correlation=correlation, worst=worst, windows=len(pairs))
+    return SharePattern(share=share, error=error, correlation=correlation, worst=worst, windows=len(pairs))
 
 
 def _correlation(pairs: Iterable[tuple[int, int]], share: float) -> float:

@@ -119,7 +119,7 @@ def test_an_hour_without_any_row_is_judged_when_time_goes_on() -> None:
 
 
 def test_doubled_records_and_refused_ones_are_found_by_the_past_weeks() -> None:
-    """A producer that sends everything twice, or in a new format, is broken although its good rows are good."""
+    """A producer that sends all twice, or in a new format, is broken although its good rows are good."""
     rig = Rig()
     feed_hours(rig, 0, 48)
     at = BEGIN + timedelta(hours=48)
@@ -179,7 +179,7 @@ def test_a_warning_does_not_hold_training_back() -> None:
 
 
 def test_a_person_opens_the_broken_gates_until_the_next_profile() -> None:
-    """The gauge reads higher for good: one decision, not one an hour; and the next model knows the new data."""
+    """The gauge reads higher for good: one decision, not one an hour; the next model knows the data."""
     rig = Rig(learned_hours=24 * 21)
     for number in range(3):
         rig.feed(some(hour(number), 3, heat=None))

@@ -95,7 +95,7 @@ def test_the_evidence_of_a_model_is_complete(tmp_path):
         ("origin", "JFK"),
     }
     assert trained.dataset.train_rows + trained.dataset.test_rows <= trained.dataset.rows == ROWS
-    assert set(trained.seconds) == {"assemble", "fit_for_evaluation", "evaluate", "refit", "pack"}
+    assert set(trained.seconds) == {"assemble", "fit_for_evaluation", "evaluate", "refit", "pack", "profile"}
     manifest = json.loads(unpack_model(artifact)[0])
     assert [f["name"] for f in manifest["features"]] == ["carrier", "wet", "wind"]
     assert manifest["features"][0]["categories"] == ["A", "B", "C", "D"]

@@ -100,8 +100,11 @@ def _by_window(state: NewState, step: timedelta) -> dict[int, _Window]:
     """The batch by the number of the window in which each record became known."""
     windows: defaultdict[int, _Window] = defaultdict(_Window)
     for number, records in _cut(state.checked, step):
-        for each in records:
-            (windows[number].labels if each.kind == "label" else windows[number].observations).append(each)
+        labels = [each for each in records if each.kind == "label"]
+        windows[number].labels += labels
+        windows[number].observations += (
+            [each for each in records if each.kind == "observation"] if labels else records
+        )
     for moment in state.duplicates:
         windows[(moment - _EPOCH) // step].duplicates += 1
     for moment in state.quarantined:
@@ -111,18 +114,17 @@ def _by_window(state: NewState, step: timedelta) -> dict[int, _Window]:
 
 
 def _cut(records: Sequence[Checked], step: timedelta) -> Iterator[tuple[int, Sequence[Checked]]]:
-    """By window; most batches lie in one."""
-    if not records:
-        return
-    times = [each.known_at for each in records]
-    first, last = (min(times) - _EPOCH) // step, (max(times) - _EPOCH) // step
-    if first == last:
-        yield first, records
-        return
-    cut: defaultdict[int, list[Checked]] = defaultdict(list)
-    for each, moment in zip(records, times, strict=True):
-        cut[(moment - _EPOCH) // step].append(each)
-    yield from cut.items()
+    """Runs of records of one window each: records come nearly in the order of their times."""
+    begin, start, end = 0, _EPOCH, _EPOCH
+    for position, each in enumerate(records):
+        if not start <= each.known_at < end:
+            if position > begin:
+                yield (start - _EPOCH) // step, records[begin:position]
+            begin = position
+            start = _EPOCH + (each.known_at - _EPOCH) // step * step
+            end = start + step
+    if records:
+        yield (start - _EPOCH) // step, records[begin:]
 
 
 def noted(event: QualityNoted, identifier: str) -> Output:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from everloop_schemas.events import (
@@ -131,7 +131,8 @@ class Book:
             self.standing = _with(before, held=held, waived=waived)
         if news or changed:
             verdict: Literal["broken", "passed"] = "broken" if broken else "passed"
-            self._tell(verdict, start, start + rules.step, broken)
+            due = start + rules.step + rules.grace  # not when the next record happened to come
+            self._tell(verdict, start, start + rules.step, broken, known_at=moment(due))
 
     def _tell(
         self,
@@ -139,6 +140,8 @@ class Book:
         start: int,
         end: int,
         gates: list[DataGate],
+        *,
+        known_at: datetime,
         decision: Acceptance | None = None,
     ) -> None:
         assert self.standing is not None
@@ -157,7 +160,7 @@ class Book:
                 blocked_reason=blocked_reason(standing),
                 decided_by=decision.by if decision else None,
                 decision_reason=decision.reason if decision else None,
-                known_at=standing.known_at,
+                known_at=known_at,
             )
         )
 
@@ -171,7 +174,14 @@ class Book:
             before, held=[], waived=waived, waived_under=rules.profile_id, accepted_by=acceptance.by
         )
         until = seconds(before.judged_until)
-        self._tell("accepted", until - rules.step, until, list(before.held), acceptance)
+        self._tell(
+            "accepted",
+            until - rules.step,
+            until,
+            list(before.held),
+            known_at=before.known_at,
+            decision=acceptance,
+        )
 
     def _put(self, start: int, window: WindowMeasured) -> None:
         if self.windows.get(start) != window:

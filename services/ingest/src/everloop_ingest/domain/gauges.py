@@ -64,17 +64,19 @@ class Gauges:
         counted = Counted()
         if not records:
             return counted
+        if not self._fields[kind]:
+            self._count_late(records, counted)
+            return counted
         names = type(records[0].fields).__struct_encode_fields__
         columns = dict(zip(names, zip(*(astuple(each.fields) for each in records), strict=True), strict=True))
         for gauge in self._fields[kind]:
             if gauge.name in columns:
                 gauge.count(columns[gauge.name], counted)
-        if kind == "observation":
-            self._count_late(records, counted)
+        self._count_late(records, counted)
         return counted
 
     def _count_late(self, records: Sequence[Checked], counted: Counted) -> None:
-        if self._late is None and not self._fresh:
+        if records[0].kind == "label" or (self._late is None and not self._fresh):
             return
         ages = [each.known_at - each.event_time for each in records]
         if self._late is not None:
@@ -109,6 +111,7 @@ class _FieldGauge:
     def __init__(self, name: str, spec: FieldSpec, profile: FieldProfile | None, quality: Quality) -> None:
         measures = {} if profile is None else profile.measures
         self.name = name
+        self._nullable = spec.nullable
         self._low = profile.low if profile and "below" in measures else None
         self._high = profile.high if profile and "above" in measures else None
         self._null = f"{name}:null" if "null" in measures else None
@@ -121,7 +124,7 @@ class _FieldGauge:
 
     def count(self, column: Sequence[Any], counted: Counted) -> None:
         """Count one batch's values."""
-        nulls = column.count(None)
+        nulls = column.count(None) if self._nullable else 0
         present = [value for value in column if value is not None] if nulls else column
         learned = counted.learned
         if self._null:

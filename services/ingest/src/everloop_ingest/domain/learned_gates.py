@@ -86,12 +86,18 @@ def share_gates(
         name = invariant.name if scale == "window" else f"{invariant.name} a day"
         examples = window.unseen.get(invariant.field or "", []) if name.startswith(_unseen(invariant)) else []
         about = About(name, "learned", on_broken, invariant.field, scale, examples)
-        usual, low = pattern.share, pattern.share if invariant.both_sides else None
+        usual, low = _bounds(pattern) if invariant.both_sides else (_bounds(pattern)[0], None)
         gate = ShareGate(about, count, rows, low, usual, pattern.correlation, allowed)
         if gate.broken and (lately := level.share(invariant)) is not None:
             bounds = (None if low is None else min(low, lately), max(usual, lately))
             gate = ShareGate(about, count, rows, *bounds, pattern.correlation, allowed)
         yield gate
+
+
+def _bounds(pattern: SharePattern) -> tuple[float, float]:
+    """Where the usual share may lie, highest first: the training saw so many windows and no more."""
+    high = min(pattern.share + 2 * pattern.error, 1 - 1e-9)
+    return high, max(pattern.share - 2 * pattern.error, min(pattern.share, 1e-9))
 
 
 def _unseen(invariant: Invariant) -> str:
@@ -119,7 +125,8 @@ def flow_gates(
             pattern = learn_share([getattr(each, name) for each in known], [_came(each) for each in known])
             allowed = max(limit, _BEYOND_WORST * pattern.worst)
             about = About(name, "learned", on_broken)
-            yield ShareGate(about, count, _came(window), None, pattern.share, pattern.correlation, allowed)
+            high = _bounds(pattern)[0]
+            yield ShareGate(about, count, _came(window), None, high, pattern.correlation, allowed)
 
 
 def _came(window: WindowMeasured) -> int:
@@ -145,7 +152,8 @@ def volume_gate(
 ) -> Gate | None:
     """The rows of a window against the same hour of past weeks; `rows` by start, all in the same unit.
 
-    How far weeks differ is taken from the past week's windows of a size like this one's, but for those to `skip`: broken ones.
+    How far weeks differ is taken from the past week's windows of a size like this one's, but for
+    those to `skip`: broken ones.
     """
     past = usual_rows(rows, start, week=week, first=first)
     if len(past) < _FEWEST_WEEKS:
