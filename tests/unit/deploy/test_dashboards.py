@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from everloop_kernel.auth import _is_open
+from everloop_kernel.auth import is_open
 from unit.deploy.platform_files import ROOT, SERVICES, alert_rules, compose, dashboards, real_series
 
 REAL = real_series()
@@ -121,7 +121,7 @@ def test_every_service_is_scraped_where_it_listens() -> None:
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
     assert "authorization" not in job
-    assert _is_open(job.get("metrics_path", "/metrics"))
+    assert is_open(job.get("metrics_path", "/metrics"))
     services = compose()["services"]
     targets = {}
     for entry in job["static_configs"]:
