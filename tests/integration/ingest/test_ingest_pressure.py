@@ -76,7 +76,7 @@ async def test_a_stopped_broker_means_429_and_503_and_no_growth(own_kafka, edge,
         memory = Memory(edge.process.pid)
         own_kafka.child.signal(signal.SIGSTOP)
         try:
-            answers = await asyncio.gather(*[_insist(client, url, rows, seconds=14) for _ in range(60)])
+            answers = await asyncio.gather(*[_insist(client, url, rows, seconds=11) for _ in range(40)])
             health = await client.get(f"{edge.url}/health/live")
         finally:
             own_kafka.child.signal(signal.SIGCONT)

@@ -63,16 +63,24 @@ class Lane:
 
     async def _send(self) -> None:
         """Send until nothing is left; a failure is that of everything that waits behind it."""
+        batch = None
         try:
             while self._batches:
                 batch = self._batches.popleft()
                 failure = await self._failure_of(batch)
-                for each in (batch, *self._batches) if failure else (batch,):
-                    _settle(each.acked, failure)
-                if failure:
-                    self._batches.clear()
-        finally:
+                _settle(batch.acked, failure)
+                if failure is not None:
+                    self._give_up(failure)
+        finally:  # also after a defect: whoever waits must hear something
+            if batch is not None:
+                _settle(batch.acked, Unavailable("Kafka's client has failed"))
+            self._give_up(Unavailable("Kafka's client has failed"))
             self._on_idle()
+
+    def _give_up(self, failure: Unavailable) -> None:
+        for each in self._batches:
+            _settle(each.acked, failure)
+        self._batches.clear()
 
     async def _failure_of(self, batch: _Batch) -> Unavailable | None:
         """Send one batch; why it may not have been stored, or None."""
