@@ -17,6 +17,7 @@ from everloop_features import compile as compile_features
 from everloop_features.packing import CLOCK, DEFINITION, PENDING, split_key, version_of
 from everloop_kernel.kafka import plain_producer
 from everloop_kernel.kafka_reading import read_to_end
+from everloop_schemas.pipeline import load
 from integration.history.history_rig import PIPELINE, Rig, wait_for
 
 pytestmark = pytest.mark.integration
@@ -132,7 +133,7 @@ def test_a_replay_shows_how_far_it_is_and_what_it_will_take(rig: Rig) -> None:
     run(publish(rig, "watched", 0, FEW))
     wait_for(lambda: counted(rig, "watched", 1) == 2 * FEW * 2 // 3, 60, rig.log("feature"))
     with rig.client() as client:
-        change = plan_apply(client, rig.definitions["changed"][2].model_copy(update={"pipeline": "watched"}))
+        change = plan_apply(client, load(NEW.replace("NAME", "watched")))
     assert change.outcome == "changed"
     assert change.version == 2
     assert change.replay is not None
