@@ -213,9 +213,11 @@ async def test_corrections_follow_from_their_cut_on(broker, postgres, home, uniq
         await neighbours.define(world)
         world.grow(400)
         await neighbours.publish(world)
+        await shown(process, name, ["f398", "f399"], "label")
         first = await asked_for(process, ears, name, 1)
         world.correct(retracted=range(0, 30, 3), revised=range(100, 110), nullified=range(200, 205))
         await neighbours.publish(world)
+        await shown(process, name, ["f24", "f27"], "retraction")
         second = await asked_for(process, ears, name, 2)
         assert second.dataset.rows == first.dataset.rows - 10 - 5
         assert second.dataset.sha256 != first.dataset.sha256
@@ -232,6 +234,17 @@ async def test_corrections_follow_from_their_cut_on(broker, postgres, home, uniq
         assert page["label"]["fields"]["delay"] is not None
         page = (await process.get(f"/v1/pipelines/{name}/observations/f100")).json()
         assert (page["label"]["fields"]["delay"], page["retraction"]) == (99.0, None)
+
+
+async def shown(process, name, ids, part):
+    """Wait until the trainer has these entries: the last of each partition."""
+    async with asyncio.timeout(60):
+        for seen in ids:
+            while True:
+                answer = await process.get(f"/v1/pipelines/{name}/observations/{seen}")
+                if answer.status_code == 200 and answer.json()[part] is not None:
+                    break
+                await asyncio.sleep(0.2)
 
 
 async def asked_for(process, ears, name, count):
