@@ -97,6 +97,16 @@ def test_slow_change_is_no_fault() -> None:
     assert "heat:above" in rig.broken[24 * 20]
 
 
+def test_a_window_too_small_to_be_judged_excuses_nothing() -> None:
+    """A fault that begins with a dozen rows must not become the usual state of things."""
+    rig = Rig(learned_hours=24 * 21)
+    rig.feed(some(hour(0, rows=12), 2, heat=None))
+    for number in range(1, 6):
+        rig.feed(some(hour(number), 2, heat=None))
+    assert "heat:null" in rig.broken[1]
+    assert set(rig.broken) == {1, 2, 3}
+
+
 def test_half_the_usual_volume_is_found() -> None:
     """A dead producer sends nothing wrong, only less."""
     rig = Rig()

@@ -19,6 +19,8 @@ _BEYOND_WORST: Final = 1.25
 """An invariant is broken only beyond what the past has shown, and a quarter more."""
 _FEWEST_ROWS: Final = 20
 """A window with fewer rows says nothing about what was learned."""
+_FEWEST_LATELY: Final = 12
+"""Windows that say where a share is by now: one that was too small to be judged must not excuse the next."""
 _FEWEST_PAST: Final = 24
 """Windows that a flow's pattern is learned from."""
 _FEWEST_WEEKS: Final = 3
@@ -49,9 +51,12 @@ class Level:
         self._past = [each for each in past if each.profile == profile and each.state != "broken"]
 
     def share(self, invariant: Invariant) -> float | None:
-        """The share over the past windows; None without rows."""
-        rows = sum(_rows(each, invariant) for each in self._past)
-        return sum(each.learned.get(invariant.name, 0) for each in self._past) / rows if rows else None
+        """The share over the past windows; None where too few had rows enough to be judged themselves."""
+        past = [each for each in self._past if _rows(each, invariant) >= _FEWEST_ROWS]
+        if len(past) < _FEWEST_LATELY:
+            return None
+        rows = sum(_rows(each, invariant) for each in past)
+        return sum(each.learned.get(invariant.name, 0) for each in past) / rows
 
 
 def measures_of(profile: DataProfiled | None) -> int:
