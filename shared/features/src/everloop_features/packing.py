@@ -10,9 +10,9 @@ Keys are `v<version> 0x1f <kind> 0x1f …`, so that two versions of a pipeline s
 Values are MessagePack arrays whose first item is the format's number, 1.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,13 +27,13 @@ __all__ = [
     "block_key",
     "definition_key",
     "group_prefix",
+    "group_reader",
     "pack",
     "pack_group",
     "pack_key",
     "position_in",
     "split_key",
     "unpack_formatted",
-    "unpack_group",
     "unpack_key",
     "version_of",
 ]
@@ -109,16 +109,30 @@ def pack_group(group: Group, layout: GroupLayout) -> bytes:
     return _encoder.encode(lists)
 
 
-def unpack_group(packed: bytes, layout: GroupLayout) -> Group:
-    """The inverse of `pack_group`. Raises StateFormatError."""
-    group: Group = unpack_formatted(packed)
-    if len(group) != layout.width or not all(isinstance(column, list) for column in group):
-        raise StateFormatError("a group's state does not fit the pipeline version")
-    for window in layout.windows:
-        group[window.first] = _panes(group[window.first])
-        if len({len(column) for column in group[window.first : window.first + 1 + len(window.columns)]}) != 1:
-            raise StateFormatError("a group's columns are not equally long")
-    return group
+def group_reader(layout: GroupLayout) -> Callable[[bytes], Group]:
+    """The inverse of `pack_group` for one layout; what it returns raises StateFormatError."""
+    blocks = [(window.first, window.first + 1 + len(window.columns)) for window in layout.windows]
+    columns = [list[Any]] * layout.width
+    for first, _ in blocks:
+        columns[first] = list[int]
+    decode = msgspec.msgpack.Decoder(tuple[(Literal[1], *columns)]).decode  # type: ignore[valid-type]  # made at run time
+
+    def read(packed: bytes) -> Group:
+        try:
+            _, *group = decode(packed)
+        except msgspec.DecodeError as error:
+            raise StateFormatError(f"a group's state does not fit the pipeline version: {error}") from error
+        for first, end in blocks:
+            steps = group[first]
+            count = len(steps)
+            if count != 1:
+                group[first] = _panes(steps)
+            for column in group[first + 1 : end]:
+                if len(column) != count:
+                    raise StateFormatError("a group's columns are not equally long")
+        return group
+
+    return read
 
 
 def pack(values: Iterable[Any]) -> bytes:
@@ -146,8 +160,7 @@ def _steps(panes: list[int]) -> list[int]:
     return [*panes[:1], *(after - before for before, after in pairwise(panes))]
 
 
-def _panes(steps: list[Any]) -> list[int]:
-    whole = all(step.__class__ is int for step in steps)
-    if not steps or not whole or min(steps[1:], default=1) < 1:
+def _panes(steps: list[int]) -> list[int]:
+    if not steps or min(steps[1:], default=1) < 1:
         raise StateFormatError("a group's panes are not ascending")
     return list(accumulate(steps))

@@ -12,11 +12,10 @@ from everloop_features.packing import (
     SEPARATOR,
     StateFormatError,
     group_prefix,
+    group_reader,
     split_key,
     unpack_formatted,
-    unpack_group,
     unpack_key,
-    version_of,
 )
 from everloop_features.pending import Block, Pending, unpack_pending
 
@@ -54,6 +53,7 @@ class State:
         self.next_block = 0
         self.event_clock_us = self.known_clock_us = LONG_AGO_US
         self.position = 0
+        self._read = [group_reader(layout) for layout in compiled.layouts]
         self._by_prefix = {group_prefix(layout): layout for layout in compiled.layouts}
 
     @property
@@ -89,7 +89,7 @@ class State:
 
         Raises StateFormatError for bytes that this version cannot have written.
         """
-        if version_of(key) != self.version:
+        if not key.startswith(self.prefix):
             return False
         kind, rest = split_key(key)
         try:
@@ -118,7 +118,7 @@ class State:
         elif value is None:
             self.tables[layout.index].pop(unpack_key(rest), None)
         else:
-            self.tables[layout.index][unpack_key(rest)] = unpack_group(value, layout)
+            self.tables[layout.index][unpack_key(rest)] = self._read[layout.index](value)
 
     def _load_clock(self, value: bytes | None) -> None:
         clock: list[Any] = [LONG_AGO_US, LONG_AGO_US, 0] if value is None else unpack_formatted(value)
