@@ -11,7 +11,8 @@ Values are MessagePack arrays whose first item is the format's number, 1.
 """
 
 from collections.abc import Callable, Iterable
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from operator import sub
 from typing import Any, Literal
 
 import msgspec
@@ -157,7 +158,7 @@ def _unpack(packed: bytes) -> list[Any]:
 
 
 def _steps(panes: list[int]) -> list[int]:
-    return [*panes[:1], *(after - before for before, after in pairwise(panes))]
+    return [*panes[:1], *map(sub, panes[1:], panes)]
 
 
 def _panes(steps: list[int]) -> list[int]:
