@@ -1,11 +1,11 @@
-"""The feature service beside its peers, in one run on the same core: rows per CPU second, state, memory, latency.
+"""The feature service beside its peers, in one run: rows per CPU second, state, memory, latency.
 
     python bench/feature.py [--rows 300000] [--only ours,bare,quix,feast,flights,restore,latency]
 
-The pipeline (10 fields, 4 expressions, 6 windowed aggregates, 5,000 keys, 2% late; 285-byte records) runs exactly-once
-with its state in Kafka. A first part of the log is worked off to warm up; then the rest is published at full speed,
-and the rate is rows over the CPU time of the process until they are all committed: start-up is not counted. The
-process has core 0 to itself, Kafka and this script the others.
+The pipeline (10 fields, 4 expressions, 6 windowed aggregates, 5,000 keys, 2% late; 285-byte records) runs
+exactly-once with its state in Kafka. A first part of the log is worked off to warm up; then the rest is
+published at full speed, and the rate is rows over the CPU time of the process until they are all committed:
+start-up is not counted. The process has core 0 to itself, Kafka and this script the others.
 """
 
 import argparse
@@ -146,7 +146,7 @@ class Bench:
         found = self.ours = await self.steady(ours("feature-bench"))
         grown = found.megabytes_end - found.megabytes_warm
         return [
-            rig.figure("feature: rows per CPU second, exactly-once with state", found.per_cpu_second, "rows/CPU s"),
+            rig.figure("feature: rows per CPU second, exactly-once", found.per_cpu_second, "rows/CPU s"),
             rig.figure("feature: rows per second of the same run", found.per_second, "rows/s"),
             rig.figure("feature: resident memory", found.megabytes_end, "MB"),
             rig.figure(
@@ -255,7 +255,7 @@ async def restore(bootstrap: str) -> None:
 
 
 async def latencies(kafka: KafkaSettings, *, rate: int, seconds: int) -> list[float]:
-    """Seconds from just before an observation is sent to the log until its vector is read (read_committed)."""
+    """Seconds from before an observation is sent to the log until its vector is read (read_committed)."""
     sent: dict[str, float] = {}
     delays: list[float] = []
     stop = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What the feature bench feeds: the pipeline of its figures, its rows and its state, and the flights example's."""
+"""What the feature bench feeds: its pipeline, rows and state, and the rows of the flights example."""
 
 import random
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a broker and a process on cores of their own, topics filled and drained, figures kept."""
+"""What the benchmarks share: a broker and a process on cores of their own, topics, figures."""
 
 import asyncio
 import json

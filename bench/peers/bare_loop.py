@@ -1,4 +1,4 @@
-"""The peer: aiokafka alone, as well tuned as it goes, from one topic to another. No guarantee, no feature, no state.
+"""The peer: aiokafka alone, well tuned, from one topic to another. No guarantee, no feature, no state.
 
     python bare_loop.py BOOTSTRAP IN OUT raw|msgspec
 
@@ -20,7 +20,8 @@ async def run(bootstrap: str, source: str, target: str, mode: str) -> None:
     decode, encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
     consumer = AIOKafkaConsumer(
         source, bootstrap_servers=bootstrap, group_id=GROUP, auto_offset_reset="earliest",
-        enable_auto_commit=False, max_partition_fetch_bytes=4 << 20, fetch_max_bytes=32 << 20, check_crcs=False,
+        enable_auto_commit=False, max_partition_fetch_bytes=4 << 20, fetch_max_bytes=32 << 20,
+        check_crcs=False,
     )  # fmt: skip
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap, acks=1, max_batch_size=512 << 10, max_request_size=8 << 20

@@ -1,4 +1,4 @@
-"""The peer: Feast, `push` of ready rows to Redis in batches of 1,000. Nothing is computed, nothing is exactly-once.
+"""The peer: Feast, `push` of ready rows to Redis in batches of 1,000. Nothing is computed or exactly-once.
 
     python feast_push.py REDIS_PORT FOLDER ROWS
 

@@ -2,8 +2,8 @@
 
     python quix.py BOOTSTRAP IN OUT FOLDER
 
-Its windows are made for it as cheaply as it allows: one stateful step, one read and one write of a key's state a
-record, tumbling windows instead of sliding ones.
+Its windows are made for it as cheaply as it allows: one stateful step, one read and one write of a key's
+state a record, tumbling windows instead of sliding ones.
 """
 
 import math

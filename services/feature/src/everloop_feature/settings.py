@@ -14,8 +14,7 @@ class FeatureSettings(HttpSettings):
 
     http_port: int = Field(8002, ge=0, le=65535, description="0 takes a free port")
     max_records: PositiveInt = Field(
-        16_000,
-        description="log records in one transaction, where so many wait: a key's state is written once in it",
+        8000, description="log records in one transaction, where so many wait; fewer make a smaller one"
     )
     unknown_pipeline_seconds: PositiveFloat = Field(
         15.0, description="how long records wait for their pipeline's definition before the process ends"

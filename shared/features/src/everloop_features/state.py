@@ -12,6 +12,7 @@ from everloop_features.packing import (
     SEPARATOR,
     StateFormatError,
     group_prefix,
+    group_reader,
     split_key,
     unpack_formatted,
     unpack_key,
@@ -54,6 +55,7 @@ class State:
         self.next_block = 0
         self.event_clock_us = self.known_clock_us = LONG_AGO_US
         self.position = 0
+        self._read = [group_reader(layout) for layout in compiled.layouts]
         self._by_prefix = {group_prefix(layout): layout for layout in compiled.layouts}
 
     @property
