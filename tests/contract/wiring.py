@@ -107,7 +107,7 @@ def _modules(package: str) -> Iterator[Module]:
 
 
 def _scan_call(call: ast.Call, found: Module, result: Wiring) -> None:
-    name, where = _called(call), f"{found.name}:{call.lineno}"
+    name, where = _made(call) or _called(call), f"{found.name}:{call.lineno}"
     if found.imports.get(name, ("", ""))[0] == events.__name__ and name in EVENTS:
         result.writes.setdefault(EVENTS[name], set()).add(where)
     if _is_artifact_fetch(call, found):
@@ -119,6 +119,12 @@ def _scan_call(call: ast.Call, found: Module, result: Wiring) -> None:
             target.setdefault(topic, set()).add(where)
         for group in texts & set(GROUPS) if name in READERS else ():
             result.writes.setdefault(dead_letter_topic(group), set()).add(where)
+
+
+def _made(call: ast.Call) -> str:
+    """The class of a named tuple that is made by `tuple.__new__` under another name, else nothing."""
+    first = call.args[0] if call.args else None
+    return first.id if isinstance(first, ast.Name) and first.id in WRITERS else ""
 
 
 def _called(call: ast.Call) -> str:

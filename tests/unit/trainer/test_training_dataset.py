@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from everloop_trainer.domain.dataset import Column, Labels, Retractions, assemble, from_values
 from everloop_trainer.domain.digest import dataset_sha256
-from everloop_trainer.domain.records import RETRACTED, Records, retractions_among
+from everloop_trainer.domain.records import Records, retractions_among
+from everloop_trainer.domain.retracted import RETRACTED
 from everloop_trainer.domain.split import split
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -16,7 +16,7 @@ from everloop_trainer.adapters.log_files import replayed
 from everloop_trainer.adapters.log_format import append
 from everloop_trainer.domain.artifact import unpack_model
 from everloop_trainer.domain.job import Champion, LogFile
-from everloop_trainer.domain.records import RETRACTED
+from everloop_trainer.domain.retracted import RETRACTED
 from everloop_trainer.domain.split import MINIMUM_COMPARED_ROWS
 
 sys.path.insert(0, str(Path(__file__).parent))

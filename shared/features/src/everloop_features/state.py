@@ -12,7 +12,6 @@ from everloop_features.packing import (
     SEPARATOR,
     StateFormatError,
     group_prefix,
-    group_reader,
     split_key,
     unpack_formatted,
     unpack_key,
@@ -55,7 +54,6 @@ class State:
         self.next_block = 0
         self.event_clock_us = self.known_clock_us = LONG_AGO_US
         self.position = 0
-        self._read = [group_reader(layout) for layout in compiled.layouts]
         self._by_prefix = {group_prefix(layout): layout for layout in compiled.layouts}
 
     @property

@@ -14,7 +14,7 @@ from everloop_trainer.adapters.rows import definition_of
 from everloop_trainer.application.queries import Found, RunRecord
 from everloop_trainer.application.verify import Made
 from everloop_trainer.domain.job import Job, Outcome
-from everloop_trainer.domain.records import RETRACTED
+from everloop_trainer.domain.retracted import RETRACTED
 
 __all__ = ["PostgresBook"]
 

@@ -12,7 +12,8 @@ from everloop_schemas.events import Cut
 from everloop_trainer.adapters.log_format import read
 from everloop_trainer.domain.dataset import Vectors, from_values
 from everloop_trainer.domain.job import LogFile
-from everloop_trainer.domain.records import RETRACTED, Records
+from everloop_trainer.domain.records import Records
+from everloop_trainer.domain.retracted import RETRACTED
 
 __all__ = ["replayed"]
 

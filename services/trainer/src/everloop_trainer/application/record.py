@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from everloop_trainer.application.ports import LogBatch, Recording, StagedRow
-from everloop_trainer.domain.records import RETRACTED
+from everloop_trainer.domain.retracted import RETRACTED
 from everloop_trainer.domain.runs import Progress
 
 __all__ = ["LogEntry", "LogRecord", "LogVector", "record_log", "record_vectors"]

@@ -2,20 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from everloop_trainer.domain.dataset import Column, Columns, Labels, Retractions, Vectors
 from everloop_trainer.domain.positions import find
+from everloop_trainer.domain.retracted import RETRACTED
 
-__all__ = ["RETRACTED", "Records", "fields_beside", "labels_of", "retractions_among"]
+__all__ = ["Records", "fields_beside", "labels_of", "retractions_among"]
 
 Ints = NDArray[np.int64]
 Fields = Mapping[str, Any]
-RETRACTED: Final = '{"$retraction":true}'
-"""The fields of a retraction, which stands among the labels: no field is named so, so it has no value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
