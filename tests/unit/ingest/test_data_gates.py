@@ -138,6 +138,15 @@ def test_doubled_records_and_refused_ones_are_found_by_the_past_weeks() -> None:
     assert rig.broken[48] == ["duplicates", "quarantined"]
 
 
+def test_a_few_doubled_records_at_night_excuse_no_doubled_day() -> None:
+    """The fault begins in an hour that is too small to be judged."""
+    rig = Rig()
+    feed_hours(rig, 0, 48)
+    for number, rows in ((48, 5), (49, 60), (50, 60), (51, 60)):
+        rig.feed(hour(number, rows=rows), duplicates=[BEGIN + timedelta(hours=number)] * rows)
+    assert rig.broken == {49: ["duplicates"]}
+
+
 DECLARED = """
 quality:
   learned: false

@@ -121,7 +121,7 @@ def flow_gates(
     on_broken: Literal["block", "warn"],
 ) -> Iterator[Gate]:
     """The shares of duplicates and of quarantined records among those that came, by the past windows'."""
-    known = [each for each in past if each.state != "broken" and _came(each)]
+    known = [each for each in past if each.state != "broken" and _came(each) >= _FEWEST_ROWS]
     if len(known) < _FEWEST_PAST:
         return
     for name in ("duplicates", "quarantined"):
