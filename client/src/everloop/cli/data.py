@@ -10,10 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json, PipelineName
-from everloop.cli.output import console, print_json
+from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json, PipelineName, Wait, WaitSeconds
+from everloop.cli.output import console, print_json, tell_waiting
 from everloop.client import Client, PublishResult
 from everloop.errors import EverloopError, UsageError
+from everloop.refusals import NO_MODEL, RefusedError
+from everloop.standing import standing, wait_for_model
 
 __all__ = ["add_to"]
 
@@ -71,17 +73,46 @@ def predict(
         str | None, typer.Option("--id", help="The id that its label will have.")
     ] = None,
     version: Annotated[int | None, typer.Option(min=1, help="Ask this model version.")] = None,
+    wait: Wait = False,
+    timeout: WaitSeconds = 300.0,
     as_json: Json = False,
 ) -> None:
-    """Ask for one prediction."""
-    given = next(_records(fields), {})
+    """Ask for one prediction; with --wait as soon as there is a model."""
+    given = _fields(fields)
     chosen = prediction_id or given.pop("id", None)
     with Client(data_dir=data_dir) as client:
-        found = client.predict(pipeline, given, prediction_id=chosen, version=version)
+        if wait:
+            wait_for_model(client, pipeline, version, timeout, tell_waiting)
+        try:
+            found = client.predict(pipeline, given, prediction_id=chosen, version=version)
+        except RefusedError as error:
+            raise _no_model(client, pipeline, version, error) from error
     if as_json:
         print_json(dataclasses.asdict(found))
     else:
         console.print(f"{found.output:.6g} by model version {found.model_version}, id {found.id}")
+
+
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--data is no JSON: {error}", """Write for example: -d '{"site": "north"}'"""
+        ) from error
+    if not isinstance(given, dict):
+        raise UsageError(f"--data is no JSON object: {text[:80]}", "Give one object with the fields.")
+    return given
+
+
+def _no_model(client: Client, pipeline: str, version: int | None, error: RefusedError) -> EverloopError:
+    """Why no model answers, as the registry and the trainer know it; serving knows deployments alone."""
+    if error.status not in NO_MODEL or version is not None or client.answers(pipeline):
+        return error
+    return EverloopError(
+        f"{pipeline} has no model that answers yet: {standing(client, pipeline)}.",
+        "Wait for it with --wait, or see `everloop status`.",
+    )
 
 
 def _print(result: PublishResult) -> None:

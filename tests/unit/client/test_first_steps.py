@@ -1,0 +1,117 @@
+"""What somebody new meets: waiting for a first model, and asking for what is not there."""
+
+import json
+import sys
+
+import pytest
+from everloop.cli import main
+from unit.client.answering import answering
+
+PIPELINE, TRAINING, MODELS = (
+    "GET /v1/pipelines/p",
+    "GET /v1/pipelines/p/training",
+    "GET /v1/pipelines/p/models",
+)
+READY, INFER, RUNS = "GET /v2/models/p/ready", "POST /v2/models/p/infer", "GET /v1/runs?pipeline=p"
+WAITING = {"active": False, "waiting_for": "700 of 2000 new labelled rows"}
+ACTIVE = {"active": True, "waiting_for": "a run is active"}
+MADE = {
+    "model_version": 1,
+    "stage": "champion",
+    "trigger": "new-data",
+    "trained_at": None,
+    "metrics": {},
+    "gates": [],
+}
+ANSWER = {"id": "a", "model_version": "1", "outputs": [{"name": "probability", "data": [0.25]}]}
+NONE = (404, {"error": "no model of 'p' is deployed"})
+
+
+@pytest.fixture
+def server():
+    with answering({PIPELINE: (200, {"pipeline": "p"}), MODELS: (200, {"models": []})}) as server:
+        yield server
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path, server):
+    monkeypatch.chdir(tmp_path)
+    for name in ("INGEST", "REGISTRY", "SERVING", "TRAINER", "MONITOR", "FEATURE"):
+        monkeypatch.setenv(f"EVERLOOP_{name}_URL", server.url)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["everloop", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.out + printed.err
+        return ended.value.code, printed.out, printed.err
+
+    return call
+
+
+def test_predict_waits_for_the_first_model_and_tells_each_step(run, server):
+    """The README, typed straight through, must end with a prediction."""
+    server.answers |= {
+        READY: [NONE, NONE, NONE, (503, {"error": "loading"}), (200, {"ready": True})],
+        TRAINING: [(200, WAITING), (200, ACTIVE), (200, ACTIVE), (200, WAITING)],
+        MODELS: (200, {"models": []}),
+        INFER: (200, ANSWER),
+    }
+    code, out, err = run("predict", "p", "-d", "{}", "--wait")
+    assert code == 0
+    assert out.startswith("0.25 by model version 1")
+    assert err.splitlines() == [
+        "waiting: no run has started: 700 of 2000 new labelled rows",
+        "waiting: a run is under way",
+        "waiting: no run has started: 700 of 2000 new labelled rows",
+    ]
+
+
+def test_waiting_ends_with_where_the_pipeline_stands(run, server):
+    """A script must not hang, and its log must say what was missing."""
+    server.answers |= {READY: NONE, TRAINING: (200, WAITING)}
+    code, _, err = run("models", "p", "--wait", "--timeout", "1")
+    assert code == 1
+    assert "No model of p answers after 1 s: no run has started: 700 of 2000 new labelled rows" in err
+
+
+def test_waiting_for_a_pipeline_that_is_not_there_ends_at_once(run, server):
+    """A typing mistake must not cost five minutes."""
+    del server.answers[PIPELINE]
+    server.answers |= {READY: NONE}
+    code, _, err = run("predict", "p", "-d", "{}", "--wait")
+    assert code == 1
+    assert "registry refuses (404)" in err
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [(WAITING, "no run has started: 700 of 2000 new labelled rows"), (ACTIVE, "a run is under way")],
+)
+def test_no_model_says_why(run, server, training, said):
+    """404 alone does not tell a first run under way from a pipeline that nobody applied."""
+    server.answers |= {READY: NONE, INFER: NONE, TRAINING: (200, training), RUNS: (200, [])}
+    code, _, err = run("predict", "p", "-d", "{}")
+    assert code == 1
+    assert f"p has no model that answers yet: {said}." in err
+    assert f"No model yet: {said}." in run("models", "p")[1]
+    assert f"No run yet: {said}." in run("runs", "p")[1]
+
+
+def test_runs_of_an_unknown_pipeline_are_refused(run, server):
+    """ "No run yet." about a typing mistake sends people looking for a fault in the trainer."""
+    del server.answers[PIPELINE]
+    server.answers |= {RUNS: (200, [])}
+    assert run("runs", "p")[0] == 1
+
+
+def test_data_that_is_no_json_is_named_as_what_it_is(run):
+    """A quoting mistake of the shell is no file with lines."""
+    code, _, err = run("predict", "p", "-d", "{not json")
+    assert code == 2
+    assert "--data is no JSON" in err
+    assert "Write for example" in err
+    code, _, err = run("predict", "p", "-d", json.dumps([1]))
+    assert code == 2
+    assert "no JSON object" in err
