@@ -36,7 +36,9 @@ def body_of(answer: httpx.Response) -> Json:
 def refused(service: str, status: int, body: Json) -> RefusedError:
     """The error of a refusal: the service, its sentence, every problem with its line, what to do."""
     detail = str(body.get("detail") or body.get("error") or body.get("title") or "")
-    lines = [f"{service} refuses ({status}): {detail}", *map(_problem_line, body.get("problems", []))]
+    problems = body.get("problems", [])
+    said = body.get("title") if problems else detail  # the detail repeats the first problem
+    lines = [f"{service} refuses ({status}): {said}", *map(_problem_line, problems)]
     return RefusedError(
         "\n".join(lines), str(body.get("mend", "")), service=service, status=status, detail=detail
     )

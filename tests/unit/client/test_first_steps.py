@@ -26,6 +26,19 @@ MADE = {
 ANSWER = {"id": "a", "model_version": "1", "outputs": [{"name": "probability", "data": [0.25]}]}
 NONE = (404, {"error": "no model of 'p' is deployed"})
 
+SMALL = """\
+pipeline: churn
+partition_by: [customer]
+observation:
+  event_time: at
+  fields:
+    customer: {type: category}
+label:
+  type: binary
+  fields: {left: {type: boolean}}
+  value: {gone: left}
+"""
+
 
 @pytest.fixture
 def server():
@@ -115,3 +128,44 @@ def test_data_that_is_no_json_is_named_as_what_it_is(run):
     code, _, err = run("predict", "p", "-d", json.dumps([1]))
     assert code == 2
     assert "no JSON object" in err
+
+
+def test_a_refused_record_is_told_once_and_counted_from_one(run, server, tmp_path):
+    """People count a file's records from 1, and read a rule's name once."""
+    wrong = {
+        "field": "known_at",
+        "value": "2026-01-01T00:00:00Z",
+        "rule": "known-at-not-allowed",
+        "mend": "leave it out",
+    }
+    result = {"status": "refused", "row": 0, "reason": "known-at-not-allowed", "violations": [wrong]}
+    refused = {"accepted": 0, "refused": 1, "results": [result]}
+    server.answers["POST /v1/pipelines/p/observations"] = (422, refused)
+    (tmp_path / "one.json").write_text('{"id": "a"}')
+    code, out, _ = run("publish", "p", "observations", "one.json")
+    assert code == 1
+    assert "record 1: known_at 2026-01-01T00:00:00Z (known-at-not-allowed): leave it out" in out
+    assert out.count("known-at-not-allowed") == 1
+    assert "--source" in out
+
+
+def test_a_problem_of_a_file_is_told_once(run, server, tmp_path):
+    """The same sentence twice makes people look for the difference."""
+    problem = {
+        "file": "p.yaml",
+        "line": 3,
+        "field": "tests[0]",
+        "rule": "test",
+        "message": "it fails",
+        "mend": "mend it",
+    }
+    body = {
+        "title": "Broken pipeline file",
+        "detail": "One problem; the first: it fails",
+        "problems": [problem],
+    }
+    server.answers["PUT /v1/pipelines/churn"] = (422, body)
+    (tmp_path / "p.yaml").write_text(SMALL)
+    code, _, err = run("apply", "p.yaml")
+    assert code == 1
+    assert err.count("it fails") == 1

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from everloop.standing import standing, wait_for_model
 __all__ = ["add_to"]
 
 _SHOWN = 5
+_NO_KNOWN_AT = "known-at-not-allowed"
 
 
 class Kind(StrEnum):
@@ -52,6 +53,8 @@ def publish(
 ) -> None:
     """Send records to ingest; exit 1 if one was refused."""
     records = list(_records(_text(file)))
+    if not records:
+        raise EverloopError(f"{file} holds no record: nothing was sent.", "Write one JSON object a line.")
     with Client(data_dir=data_dir) as client:
         result = client.publish(pipeline, kind.value, records, source=source)
     if as_json:
@@ -118,10 +121,15 @@ def _no_model(client: Client, pipeline: str, version: int | None, error: Refused
 def _print(result: PublishResult) -> None:
     console.print(f"{result.accepted} accepted, {len(result.refused)} refused")
     for one in result.refused[:_SHOWN]:
-        rules = "; ".join(
-            f"{v['field'] or 'record'}: {v['rule']}, {v['mend']}" for v in one.get("violations", [])
-        )
-        console.print(f"  row {one['row']}: {one.get('reason')}: {rules}")
+        rules = "; ".join(map(_violation, one.get("violations", []))) or str(one.get("reason"))
+        console.print(f"  record {one['row'] + 1}: {rules}", markup=False)
+    if any(one.get("reason") == _NO_KNOWN_AT for one in result.refused):
+        console.print("  Name a replay source of the pipeline's file with --source, or leave known_at out.")
+
+
+def _violation(violation: Mapping[str, str | None]) -> str:
+    value = f" {violation['value']}" if violation.get("value") else ""
+    return f"{violation['field'] or 'record'}{value} ({violation['rule']}): {violation['mend']}"
 
 
 def _text(file: Path) -> str:
