@@ -224,7 +224,8 @@ class Client(HistoryCalls):
             answer = self._http.get(f"{self.addresses.of(service)}/health/ready", timeout=3)
         except httpx.HTTPError as error:
             return f"does not answer at {self.addresses.of(service)} ({type(error).__name__})"
-        return None if answer.is_success else why_not(answer)
+        ours = "status" in body_of(answer)
+        return None if answer.is_success and ours else why_not(answer)
 
     def close(self) -> None:
         """Close the connections."""

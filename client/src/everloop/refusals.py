@@ -10,6 +10,8 @@ __all__ = ["NO_MODEL", "RefusedError", "body_of", "refused", "why_not"]
 
 Json = dict[str, Any]
 
+_STRANGER: Final = "what answers there is no service of Everloop: its answer is no JSON"
+
 NO_MODEL: Final = frozenset({404, 503})
 """The statuses by which serving says that no model answers for a pipeline, or none yet."""
 
@@ -25,11 +27,11 @@ class RefusedError(EverloopError):
 
 
 def body_of(answer: httpx.Response) -> Json:
-    """An answer's JSON object; a list stands under `items`, and what is no JSON under `detail`."""
+    """An answer's JSON object; a list stands under `items`; of what is no JSON, `detail` says so."""
     try:
         body = answer.json()
     except ValueError:
-        return {"detail": answer.text[:300]}
+        return {"detail": _STRANGER}
     return body if isinstance(body, dict) else {"items": body}
 
 

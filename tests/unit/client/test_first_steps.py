@@ -1,10 +1,15 @@
 """What somebody new meets: waiting for a first model, and asking for what is not there."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from everloop.cli import main
+from everloop.recent import summary
+from everloop.stack.folder import DataFolder
+from everloop_schemas.events import DataArrived
 from unit.client.answering import answering
 
 PIPELINE, TRAINING, MODELS = (
@@ -169,3 +174,79 @@ def test_a_problem_of_a_file_is_told_once(run, server, tmp_path):
     code, _, err = run("apply", "p.yaml")
     assert code == 1
     assert err.count("it fails") == 1
+
+
+def test_a_prediction_whose_observation_was_never_sent_has_a_trace(run, server):
+    """Predictions need no observation: that is no failure, and nothing to read twice."""
+    model = {
+        "model_version": 1,
+        "pipeline_version": 1,
+        "stage": "champion",
+        "artifact": {"sha256": "a", "bytes": 1},
+        "metrics": {},
+        "run_id": "r",
+        "trigger": {"kind": "new-data"},
+        "dataset": {"sha256": "d", "rows": 7, "cut": {"10": 3, "2": 5}},
+        "gates": [],
+        "decision": {"state": "approved", "by": "policy", "at": "now", "reason": "gates"},
+        "decisions": [],
+        "loads": [],
+    }
+    run_of = dict.fromkeys(("run_id", "state", "cut", "pipeline_time", "attempts", "parameters"))
+    prediction = {"id": "x", "pipeline": "p", "model_version": 1, "pipeline_version": 1, "output": 0.5}
+    server.answers |= {
+        "GET /v1/predictions/x": (200, {"predictions": [prediction]}),
+        "GET /v1/pipelines/p/models/1": (200, model),
+        "GET /v1/runs/r": (200, run_of),
+    }
+    code, out, _ = run("trace", "x")
+    assert code == 0
+    assert "its observation was not published" in out
+    assert "refuses" not in out
+    assert "cut: partition 2 before offset 5, partition 10 before offset 3" in out
+
+
+def test_another_program_on_a_port_is_named_as_one(run, server):
+    """A page of HTML in the terminal does not say that the port is taken by something else."""
+    server.answers["GET /health/ready"] = (200, "<html>It works!</html>")
+    code, out, err = run("status", "--json")
+    assert code == 1
+    assert "html" not in out + err
+    assert {one["reason"] for one in json.loads(out)["services"]} == {
+        "what answers there is no service of Everloop: its answer is no JSON"
+    }
+
+
+def test_a_start_that_is_under_way_is_told_as_one(run, server, tmp_path):
+    """ "Start it" about what is being started makes people start it twice."""
+    server.answers["GET /health/ready"] = (503, {"status": "not-ready"})
+    folder = DataFolder(tmp_path / ".everloop")
+    folder.hold()
+    code, out, err = run("status")
+    assert code == 1
+    assert "being started" in out
+    assert "The registry, which knows them, is not ready." in out
+    assert "They are being started" in err
+    folder.release()
+    code, out, err = run("status")
+    assert "not started from this data folder" in out
+    assert "`everloop up` starts what does not run" in err
+
+
+def test_totals_of_a_partition_are_told_as_totals():
+    """Two partitions' totals in turn look like numbers that jump."""
+    arrived = {"id": "e", "pipeline": "p", "partition": 2, "observations": 3000, "labels": 900}
+    event = DataArrived(**arrived, known_at="2026-01-01T00:00:00Z")
+    assert summary(event) == "partition 2 holds 3000 observations and 900 labels in total"
+    blocked = DataArrived(
+        **arrived, known_at="2026-01-01T00:00:00Z", blocked=True, blocked_reason="heat:null"
+    )
+    assert summary(blocked).endswith("in total, blocked: heat:null")
+
+
+def test_the_demo_has_help_under_its_own_name():
+    """`everloop demo -h` must not answer as a program that nobody can start."""
+    example = Path(__file__).parents[3] / "examples" / "flights"
+    ran = subprocess.run([sys.executable, str(example), "-h"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0
+    assert "Usage: everloop demo [OPTIONS]" in ran.stdout
