@@ -108,14 +108,15 @@ def test_kinds_and_services_of_our_own_are_not_held_back():
 RETRY = "Got error produce response on topic-partition %s, retrying. Error: %s"
 
 
-def test_a_retry_that_helps_is_not_mentioned_and_one_that_goes_on_is():
+@pytest.mark.parametrize("template", [RETRY, "Group Coordinator Request failed: %s"])
+def test_a_retry_that_helps_is_not_mentioned_and_one_that_goes_on_is(template):
     """A healthy start must be quiet, and a broker that refuses for long must not be."""
     lines = Lines()
-    assert {lines.write("aiokafka", logging.WARNING, RETRY, "t", "NotEnough") for _ in range(9)} == {None}
+    assert {lines.write("aiokafka", logging.WARNING, template) for _ in range(9)} == {None}
     lines.now += 100
-    assert lines.write("aiokafka", logging.WARNING, RETRY, "t", "NotEnoughReplicas") is None
+    assert lines.write("aiokafka", logging.WARNING, template) is None
     lines.now += 6
-    assert lines.write("aiokafka", logging.WARNING, RETRY, "t", "NotEnoughReplicas")
+    assert lines.write("aiokafka", logging.WARNING, template)
 
 
 def test_the_configured_log_holds_a_flood_back(capsys):

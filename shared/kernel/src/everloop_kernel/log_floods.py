@@ -13,7 +13,8 @@ from typing import Final
 __all__ = ["FloodGate"]
 
 _MOST_KINDS: Final = 500
-_RETRYING: Final = "retrying"
+_RETRIES: Final = ("retrying", "Group Coordinator Request failed", "Marking the coordinator dead")
+"""How a library speaks of what it tries again by itself, whatever level it gives to that."""
 
 
 @dataclass(slots=True)
@@ -29,8 +30,8 @@ class _Kind:
 class FloodGate(logging.Filter):
     """Lets one line a kind through per `seconds`; a kind is a logger, a level and a message's template.
 
-    A warning that its library is retrying is nobody's business until it has gone on for `patience_seconds`:
-    Kafka answers so whenever a transaction begins before the one before it has settled.
+    What a library tries again by itself is nobody's business until it has gone on for `patience_seconds`: Kafka
+    refuses so whenever a transaction begins before the last one has settled, and until its own topics exist.
 
     Args:
         loggers: the loggers, with all below them, that are held back; others pass untouched.
@@ -61,7 +62,7 @@ class FloodGate(logging.Filter):
         template = str(record.msg)
         kind = self._kind((record.name, record.levelno, template))
         kind.seen = self._clock()
-        if not self._is_due(kind, patient=record.levelno < logging.ERROR and _RETRYING in template):
+        if not self._is_due(kind, patient=any(words in template for words in _RETRIES)):
             kind.left_out += 1
             return False
         kind.written = kind.seen
