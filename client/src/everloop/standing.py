@@ -21,7 +21,9 @@ def standing(client: Client, pipeline: str) -> str:
     newest = max(models, key=lambda model: int(model["model_version"]), default=None)
     if newest is not None:
         return _of_model(newest)
-    return f"no run has started: {training['waiting_for']}"
+    failed = next((run["failed"] for run in client.runs(pipeline) if run["state"] == "failed"), None)
+    why = f"; the last run failed: {failed['reason']}" if failed else ""
+    return f"{training['waiting_for']}{why}"
 
 
 def wait_for_model(

@@ -248,7 +248,7 @@ def test_check_runs_the_tests_of_the_file_too(run, tmp_path):
     (tmp_path / "orders.yaml").write_text(TESTED.replace("EXPECTED", "1"))
     code, out, _ = run("check", "orders.yaml")
     assert code == 0
-    assert "has 2 features; its 1 tests pass." in out
+    assert "has 2 features; its tests pass (1)." in out
     (tmp_path / "orders.yaml").write_text(TESTED.replace("EXPECTED", "2"))
     code, _, err = run("check", "orders.yaml")
     assert code == 1

@@ -47,7 +47,8 @@ label:
 
 @pytest.fixture
 def server():
-    with answering({PIPELINE: (200, {"pipeline": "p"}), MODELS: (200, {"models": []})}) as server:
+    known = {PIPELINE: (200, {"pipeline": "p"}), MODELS: (200, {"models": []}), RUNS: (200, [])}
+    with answering(known) as server:
         yield server
 
 
@@ -80,9 +81,9 @@ def test_predict_waits_for_the_first_model_and_tells_each_step(run, server):
     assert code == 0
     assert out.startswith("0.25 by model version 1")
     assert err.splitlines() == [
-        "waiting: no run has started: 700 of 2000 new labelled rows",
+        "waiting: 700 of 2000 new labelled rows",
         "waiting: a run is under way",
-        "waiting: no run has started: 700 of 2000 new labelled rows",
+        "waiting: 700 of 2000 new labelled rows",
     ]
 
 
@@ -91,7 +92,7 @@ def test_waiting_ends_with_where_the_pipeline_stands(run, server):
     server.answers |= {READY: NONE, TRAINING: (200, WAITING)}
     code, _, err = run("models", "p", "--wait", "--timeout", "1")
     assert code == 1
-    assert "No model of p answers after 1 s: no run has started: 700 of 2000 new labelled rows" in err
+    assert "No model of p answers after 1 s: 700 of 2000 new labelled rows" in err
 
 
 def test_waiting_for_a_pipeline_that_is_not_there_ends_at_once(run, server):
@@ -105,7 +106,7 @@ def test_waiting_for_a_pipeline_that_is_not_there_ends_at_once(run, server):
 
 @pytest.mark.parametrize(
     ("training", "said"),
-    [(WAITING, "no run has started: 700 of 2000 new labelled rows"), (ACTIVE, "a run is under way")],
+    [(WAITING, "700 of 2000 new labelled rows"), (ACTIVE, "a run is under way")],
 )
 def test_no_model_says_why(run, server, training, said):
     """404 alone does not tell a first run under way from a pipeline that nobody applied."""
@@ -115,6 +116,13 @@ def test_no_model_says_why(run, server, training, said):
     assert f"p has no model that answers yet: {said}." in err
     assert f"No model yet: {said}." in run("models", "p")[1]
     assert f"No run yet: {said}." in run("runs", "p")[1]
+
+
+def test_a_first_run_that_failed_is_told(run, server):
+    """Who waits for a model must hear that none will come of it."""
+    failed = {"state": "failed", "failed": {"reason": "300 labelled rows, 500 needed"}}
+    server.answers |= {TRAINING: (200, WAITING), RUNS: (200, [failed])}
+    assert "2000 new labelled rows; the last run failed: 300 labelled rows, 500" in run("models", "p")[1]
 
 
 def test_runs_of_an_unknown_pipeline_are_refused(run, server):

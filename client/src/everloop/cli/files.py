@@ -37,7 +37,7 @@ def check(file: File) -> None:
     pipeline, compiled = read_file(file)
     _check_tests(file, pipeline, compiled)
     count, tests = len(compiled.names), len(pipeline.tests)
-    passed = f"; its {tests} tests pass" if tests else ""
+    passed = f"; its tests pass ({tests})" if tests else ""
     console.print(
         f"{file}: the pipeline {pipeline.pipeline} is well formed and has {count} features{passed}."
     )
