@@ -30,8 +30,9 @@ class _Kind:
 class FloodGate(logging.Filter):
     """Lets one line a kind through per `seconds`; a kind is a logger, a level and a message's template.
 
-    What a library tries again by itself is nobody's business until it has gone on for `patience_seconds`: Kafka
-    refuses so whenever a transaction begins before the last one has settled, and until its own topics exist.
+    What a library tries again by itself is nobody's business until it has gone on for `patience_seconds`:
+    Kafka refuses so whenever a transaction begins before the last one has settled, and until its own topics
+    exist.
 
     Args:
         loggers: the loggers, with all below them, that are held back; others pass untouched.
