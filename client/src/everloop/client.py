@@ -11,7 +11,7 @@ with Client() as everloop:
 import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,8 @@ __all__ = ["Client", "Prediction", "PublishResult"]
 _TIMEOUT_SECONDS = 30.0
 _ROWS_PER_REQUEST = 2000
 _INGEST_SECONDS = 8.0
+_ALL_REFUSED = frozenset({httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY})
+"""Each record has its own reason. After any other failure some of those listed as accepted were not stored."""
 
 Json = dict[str, Any]
 
@@ -248,11 +250,12 @@ class Client(HistoryCalls):
         lines = "\n".join(_line(row, record) for row, record in enumerate(page))
         headers = {"Content-Type": "application/x-ndjson", **({"ce-source": source} if source else {})}
         path = f"/v1/pipelines/{pipeline}/{kind}"
-        return self._call("POST", "ingest", path, content=lines.encode(), headers=headers, results_also=True)
+        return self._call("POST", "ingest", path, content=lines.encode(), headers=headers, also=_ALL_REFUSED)
 
     def _call(
-        self, method: str, service: str, path: str, *, results_also: bool = False, **options: Any
+        self, method: str, service: str, path: str, *, also: Collection[int] = (), **options: Any
     ) -> Json:
+        """The answer's JSON; `also`: statuses of refusals that are results, where the body lists some."""
         url = self.addresses.of(service) + path
         try:
             answer = self._http.request(method, url, **options)
@@ -263,7 +266,7 @@ class Client(HistoryCalls):
                 f"EVERLOOP_{service.upper()}_URL.",
             ) from error
         body = body_of(answer)
-        if answer.is_success or (results_also and "results" in body):
+        if answer.is_success or (answer.status_code in also and "results" in body):
             return body
         raise refused(service, answer.status_code, body)
 
