@@ -32,7 +32,7 @@ _TIMEOUT_SECONDS = 30.0
 _ROWS_PER_REQUEST = 2000
 _INGEST_SECONDS = 8.0
 _ALL_REFUSED = frozenset({httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY})
-"""Each record has its own reason. After any other failure some of those listed as accepted were not stored."""
+"""Each record has its own reason. After any other failure, some listed as accepted were not stored."""
 
 Json = dict[str, Any]
 
