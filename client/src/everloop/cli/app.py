@@ -21,6 +21,7 @@ from everloop.cli import (
     demo,
     doctor,
     files,
+    first_steps,
     lineage,
     listings,
     running,
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (running, status, doctor, files, listings, decisions, data, lineage, demo):
+for module in (running, status, doctor, first_steps, files, listings, decisions, data, lineage, demo):
     module.add_to(app)
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(access.app, name="token")
