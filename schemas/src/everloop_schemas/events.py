@@ -27,6 +27,7 @@ __all__ = [
     "ModelTrained",
     "PipelineDefined",
     "PredictionMade",
+    "QuarantineResolved",
     "RecordAccepted",
     "RecordQuarantined",
     "RunFailed",
@@ -98,6 +99,27 @@ class RecordQuarantined(Event):
     data_base64: str = Field(description="the original value, base64")
     inbound_partition: int
     inbound_offset: int
+    headers: list[tuple[str, str | None]] | None = Field(
+        default=None,
+        description="the inbound record's headers in order, values in base64; null: not kept (too large)",
+    )
+
+
+class QuarantineResolved(Event):
+    """What a person decided about one quarantined record: it was sent again, or put away for good."""
+
+    topic: ClassVar[str] = "ingest-quarantine-resolved-v1"
+    pipeline: PipelineName
+    inbound_partition: int = Field(description="with `inbound_offset`: which quarantined record")
+    inbound_offset: int
+    action: Literal["replayed", "discarded"]
+    patch_sha256: Sha256 | None = Field(
+        default=None, description="of the patch file, where the record was sent again mended"
+    )
+    by: str
+    reason: str
+    batch: str = Field(description="one run of the command: the same for all that it resolved")
+    resolved_at: AwareDatetime
 
 
 class DataArrived(Event):

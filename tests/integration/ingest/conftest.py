@@ -281,10 +281,10 @@ def until():
 
 @pytest.fixture
 def records():
-    """`records.observation(3, wind=2)`, `records.label(3)`."""
+    """`records.observation(3, wind=2)`, `records.label(3)`, `records.PIPELINE`."""
 
     class Records:
-        pass
+        PIPELINE = PIPELINE
 
     Records.observation, Records.label = staticmethod(observation), staticmethod(label)
     return Records

@@ -13,10 +13,11 @@ from everloop_schemas.generate import source_folder
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A copy of the committed documents, to break."""
+    """A copy of the committed documents, as if just released, to break."""
     for name in ("generated", "released"):
         shutil.copytree(source_folder() / name, tmp_path / name)
     (tmp_path / "src" / "everloop_schemas").mkdir(parents=True)
+    assert main(["--source", str(tmp_path), "release"]) == 0
     return tmp_path
 
 

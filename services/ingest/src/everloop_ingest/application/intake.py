@@ -27,6 +27,8 @@ __all__ = ["Intake", "NewState"]
 
 _LARGEST_QUARANTINED = 1_300_000
 """Bytes of a value that still fit the quarantine's record limit of 2 MiB in base64."""
+_LARGEST_HEADERS = 50_000
+"""Bytes of all headers together."""
 
 
 class _Entry(msgspec.Struct):
@@ -155,6 +157,7 @@ class Intake:
             data_base64=base64.b64encode(record.value or b"").decode(),
             inbound_partition=record.partition,
             inbound_offset=record.offset,
+            headers=_kept(record.headers),
         )
         identifier = f"{record.partition}-{record.offset}"
         value, headers = encode(event, id=identifier, source=self._source, time=now)
@@ -173,6 +176,15 @@ class Intake:
         )
         value, headers = encode(event, id=identifier, source=self._source, time=now)
         return Output(names.DATA_ARRIVED_TOPIC, 0, self._pipeline.encode(), value, headers)
+
+
+def _kept(headers: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, str | None]] | None:
+    """The headers as the quarantine keeps them; None for more than its record has room for."""
+    if sum(len(name) + len(value or b"") for name, value in headers) > _LARGEST_HEADERS:
+        return None
+    return [
+        (name, None if value is None else base64.b64encode(value).decode()) for name, value in headers
+    ]
 
 
 class _Batch:
