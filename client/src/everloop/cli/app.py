@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from everloop.cli import (
     access,
+    catalog,
     data,
     dead_letters,
     decisions,
@@ -24,6 +25,7 @@ from everloop.cli import (
     first_steps,
     lineage,
     listings,
+    quarantine,
     running,
     status,
     topics,
@@ -42,9 +44,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (running, status, doctor, first_steps, files, listings, decisions, data, lineage, demo):
+for module in (running, status, doctor, files, listings, decisions, data, lineage, demo):
     module.add_to(app)
+first_steps.add_to(app)
+catalog.add_to(app)
 app.add_typer(dead_letters.app, name="dlq")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(access.app, name="token")
 app.add_typer(topics.app, name="topics")
 
