@@ -37,7 +37,7 @@ def write_sample(path: Path) -> None:
     for number in range(ROWS):
         at = datetime(2025, 1, 1, tzinfo=UTC) + number * timedelta(minutes=20)
         heat, pressure = chance.gauss(60, 10), chance.gauss(5, 1)
-        failed = "fails" if heat / 10 + pressure > 11 else "runs"
+        failed = "fails" if heat / 10 + pressure > 11.7 else "runs"
         site = chance.choice(["Nord", "Süd"])
         lines.append(f"{at:%d.%m.%Y %H:%M};{site};{pressure:.2f};{heat:.1f};{failed}")
     path.write_text("\n".join(lines).replace("\n", "\r\n") + "\r\n", "utf-8-sig")
@@ -57,8 +57,7 @@ def test_a_csv_becomes_a_served_model(tmp_path: Path) -> None:
         for kind in ("observations", "labels"):
             everloop(tmp_path, "publish", "pumps", kind, f"records/{kind}.ndjson", "--source", "history")
         eventually("a model is loaded", lambda: client.deployment("pumps").get("instances"), 240)
-        model = client.models("pumps")[0]
-        assert model["stage"] == "champion"
+        assert "champion" in {model["stage"] for model in client.models("pumps")}
         hot = {"standort": "Nord", "druck_bar": 7.5, "temperatur": 80, "zeit": "2025-03-01T12:00:00Z"}
         cool = {**hot, "druck_bar": 3.5, "temperatur": 45}
         assert _answer(client, hot) > _answer(client, cool)

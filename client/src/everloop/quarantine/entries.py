@@ -15,7 +15,16 @@ from everloop_schemas.topics import TOPICS
 
 from everloop.errors import EverloopError
 
-__all__ = ["Entry", "Wanted", "open_entries", "partitions", "read_entries", "read_resolutions", "topic_of"]
+__all__ = [
+    "Entry",
+    "Wanted",
+    "no_pipeline",
+    "open_entries",
+    "partitions",
+    "read_entries",
+    "read_resolutions",
+    "topic_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,11 @@ class Wanted:
         )
 
 
+def no_pipeline(pipeline: str) -> EverloopError:
+    """The error for a pipeline whose topics do not exist."""
+    return EverloopError(f"There is no pipeline {pipeline}.", "See: everloop pipelines")
+
+
 def topic_of(base: str, pipeline: str) -> str:
     """A data topic of a pipeline."""
     return TOPICS[base].topic_for(pipeline)
@@ -91,7 +105,7 @@ async def read_entries(
     """Every wanted entry, partition by partition in the order of arrival; an unknown pipeline is an error."""
     found = await partitions(kafka, RecordQuarantined.topic, pipeline)
     if not found:
-        raise EverloopError(f"There is no pipeline {pipeline}.", "See: everloop pipelines")
+        raise no_pipeline(pipeline)
     for partition in found:
         async for page in read_to_end(kafka, partition):
             for record in page:

@@ -14,7 +14,7 @@ from everloop_kernel.settings import KafkaSettings
 from everloop_schemas.cloudevents import decode
 from everloop_schemas.events import RecordAccepted, RecordQuarantined
 
-from everloop.quarantine.entries import topic_of
+from everloop.quarantine.entries import no_pipeline, topic_of
 from everloop.quarantine.resolving import INBOUND, REPLAY_HEADER
 
 __all__ = ["Outcome", "Watch", "watching"]
@@ -118,11 +118,15 @@ async def watching(kafka: KafkaSettings, pipeline: str) -> AsyncIterator[Watch]:
     await admin.start()
     try:
         inbound = await partitions_of(reader, topic_of(INBOUND, pipeline))
+        if not inbound:
+            raise no_pipeline(pipeline)
         outputs = [
             partition
             for base in (RecordAccepted.topic, RecordQuarantined.topic)
             for partition in await partitions_of(reader, topic_of(base, pipeline))
         ]
+        for topic in {partition.topic for partition in (*inbound, *outputs)}:
+            await partitions_of(ends, topic)  # it is assigned nothing: this tells it where the leaders are
         reader.assign([*inbound, *outputs])
         for partition, end in (await reader.end_offsets([*inbound, *outputs])).items():
             reader.seek(partition, end)
