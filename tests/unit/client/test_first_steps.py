@@ -2,6 +2,7 @@
 
 import random
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -306,3 +307,10 @@ def test_a_large_file_is_sampled_from_its_whole_length():
     steps = {later - earlier for earlier, later in pairwise(kept)}
     assert len(steps) == 1
     assert kept[-1] >= 10_000 - steps.pop()
+
+
+def test_other_commands_do_not_wait_for_pandas():
+    """`everloop status` must answer at once, also where the extra is not installed."""
+    program = "import sys, everloop.cli.app; print({'pandas', 'pyarrow'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n", done.stderr

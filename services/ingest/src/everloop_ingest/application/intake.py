@@ -182,9 +182,7 @@ def _kept(headers: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, str | 
     """The headers as the quarantine keeps them; None for more than its record has room for."""
     if sum(len(name) + len(value or b"") for name, value in headers) > _LARGEST_HEADERS:
         return None
-    return [
-        (name, None if value is None else base64.b64encode(value).decode()) for name, value in headers
-    ]
+    return [(name, None if value is None else base64.b64encode(value).decode()) for name, value in headers]
 
 
 class _Batch:
