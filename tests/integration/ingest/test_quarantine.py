@@ -24,6 +24,12 @@ BINARY = [
 ]
 
 
+@pytest.fixture(scope="module")
+def ingest(lasting_ingest):
+    """One process for all tests here; each has a pipeline of its own."""
+    return lasting_ingest
+
+
 @pytest.fixture
 def quarantine(ingest, monkeypatch, tmp_path):
     """Run `everloop quarantine …`, perhaps with a patch: exit code, what it printed (read), and its error."""
