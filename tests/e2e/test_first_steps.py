@@ -59,8 +59,8 @@ def test_a_csv_becomes_a_served_model(tmp_path: Path) -> None:
             everloop(tmp_path, "publish", "pumps", kind, f"records/{kind}.ndjson", "--source", "history")
         eventually("a model is loaded", lambda: client.deployment("pumps").get("instances"), 240)
         assert "champion" in {model["stage"] for model in client.models("pumps")}
-        hot = {"standort": "Nord", "druck_bar": 7.5, "temperatur": 80, "zeit": "2025-03-01T12:00:00Z"}
-        cool = {**hot, "druck_bar": 3.5, "temperatur": 45}
+        hot = {"Standort": "Nord", "druck_bar": 7.5, "Temperatur": 80, "Zeit": "2025-03-01T12:00:00Z"}
+        cool = {**hot, "druck_bar": 3.5, "Temperatur": 45}
         assert _answer(client, hot) > _answer(client, cool)
 
 
