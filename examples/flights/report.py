@@ -27,6 +27,7 @@ def build(ledger: Ledger, watch: Watch, audit: Audit, measured: Measured) -> dic
     """The report, ready to be written as JSON."""
     return {
         "counts": counts(ledger, audit, measured.joined),
+        "first_failure": ledger.failures[0] if ledger.failures else None,
         "runs": [run(watch, started) for started in watch.of(events.RunStarted)],
         "approvals": [e.model_version for e in watch.of(events.ModelApproved)],
         "rejections": [e.model_version for e in watch.of(events.ModelRejected)],
@@ -90,7 +91,7 @@ def shortcomings(report: dict[str, Any], problems: Sequence[str], *, whole: bool
     """Why the demo must not call itself a success. A short run (`whole` false) need not close every loop."""
     told = list(problems)
     if report["counts"]["failed_requests"]:
-        told.append(f"{report['counts']['failed_requests']} requests failed")
+        told.append(f"{report['counts']['failed_requests']} requests failed: {report['first_failure']}")
     if not report["approvals"]:
         told.append("no model was approved")
     if not whole:

@@ -88,6 +88,11 @@ class Client(HistoryCalls):
         """One pipeline's current definition and its versions."""
         return self._call("GET", "registry", f"/v1/pipelines/{name}")
 
+    def catalog(self, pipeline: str, between: tuple[int, int] | None = None) -> Json:
+        """Fields, features, who reads them, versions; or what changed between two versions."""
+        page = "catalog" if between is None else f"versions/{between[0]}/changes/{between[1]}"
+        return self._call("GET", "registry", f"/v1/pipelines/{pipeline}/{page}")
+
     def models(self, pipeline: str) -> list[Json]:
         """Every model version: stage, trigger, metrics, gates."""
         return list(self._call("GET", "registry", f"/v1/pipelines/{pipeline}/models")["models"])

@@ -38,6 +38,7 @@ __all__ = [
     "QualityMeasured",
     "QualityNoted",
     "QualityStanding",
+    "QuarantineResolved",
     "RecordAccepted",
     "RecordQuarantined",
     "RunFailed",
@@ -117,6 +118,27 @@ class RecordQuarantined(Event):
     inbound_partition: int
     inbound_offset: int
     retraction: bool = Field(default=False, description="whether it is a retraction; kind is label then")
+    headers: list[tuple[str, str | None]] | None = Field(
+        default=None,
+        description="the inbound record's headers in order, values in base64; null: not kept (too large)",
+    )
+
+
+class QuarantineResolved(Event):
+    """What a person decided about one quarantined record: it was sent again, or put away for good."""
+
+    topic: ClassVar[str] = "ingest-quarantine-resolved-v1"
+    pipeline: PipelineName
+    inbound_partition: int = Field(description="with `inbound_offset`: which quarantined record")
+    inbound_offset: int
+    action: Literal["replayed", "discarded"]
+    patch_sha256: Sha256 | None = Field(
+        default=None, description="of the patch file, where the record was sent again mended"
+    )
+    by: str
+    reason: str
+    batch: str = Field(description="one run of the command: the same for all that it resolved")
+    resolved_at: AwareDatetime
 
 
 class DataArrived(Event):

@@ -230,22 +230,35 @@ def ingest_on(tmp_path: Path) -> Iterator[Callable[[Kafka], Ingest]]:
     made: list[Ingest] = []
 
     def make(broker: Kafka) -> Ingest:
-        port = free_port()
-        environment = {
-            **os.environ,
-            "EVERLOOP_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-            "EVERLOOP_KAFKA_SESSION_TIMEOUT_MS": "6000",
-            "EVERLOOP_INGEST_HTTP_PORT": str(port),
-            "EVERLOOP_DATA_DIR": str(tmp_path),
-            "EVERLOOP_LOG_FORMAT": "console",
-        }
-        made.append(Ingest(broker.bootstrap_servers, port, tmp_path, environment))
+        made.append(ingest_in(tmp_path, broker))
         return made[-1]
 
     yield make
     for found in made:
         if found.process is not None and found.process.poll() is None:
             found.end()  # leaving the group: the next member need not wait for a dead one's session
+
+
+def ingest_in(folder: Path, broker: Kafka) -> Ingest:
+    port = free_port()
+    environment = {
+        **os.environ,
+        "EVERLOOP_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "EVERLOOP_KAFKA_SESSION_TIMEOUT_MS": "6000",
+        "EVERLOOP_INGEST_HTTP_PORT": str(port),
+        "EVERLOOP_DATA_DIR": str(folder),
+        "EVERLOOP_LOG_FORMAT": "console",
+    }
+    return Ingest(broker.bootstrap_servers, port, folder, environment)
+
+
+@pytest.fixture(scope="module")
+def lasting_ingest(broker: Kafka, topics, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ingest]:
+    """Ingest, ready, for all tests of a module: none of them may stop it."""
+    found = ingest_in(tmp_path_factory.mktemp("lasting-ingest"), broker)
+    found.start()
+    yield found
+    found.end()
 
 
 @pytest.fixture
@@ -283,10 +296,10 @@ def until():
 
 @pytest.fixture
 def records():
-    """`records.observation(3, wind=2)`, `records.label(3)`."""
+    """`records.observation(3, wind=2)`, `records.label(3)`, `records.PIPELINE`."""
 
     class Records:
-        pass
+        PIPELINE = PIPELINE
 
     Records.observation, Records.label = staticmethod(observation), staticmethod(label)
     return Records

@@ -1,65 +1,30 @@
-"""What somebody new meets: waiting for a first model, and asking for what is not there."""
+"""`everloop init`: a file never seen before becomes a pipeline that validates, with its guesses explained."""
 
-import json
+import random
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from everloop.cli import main
-from everloop.recent import summary
-from everloop.stack.folder import DataFolder
-from everloop_schemas.events import DataArrived
-from unit.client.answering import answering
+from everloop.first_steps import sample as sampling
+from everloop_features import compile as compile_features
+from everloop_schemas.pipeline import Pipeline, load
 
-PIPELINE, TRAINING, MODELS = (
-    "GET /v1/pipelines/p",
-    "GET /v1/pipelines/p/training",
-    "GET /v1/pipelines/p/models",
-)
-READY, INFER, RUNS = "GET /v2/models/p/ready", "POST /v2/models/p/infer", "GET /v1/runs?pipeline=p"
-WAITING = {"active": False, "waiting_for": "700 of 2000 new labelled rows"}
-ACTIVE = {"active": True, "waiting_for": "a run is active"}
-MADE = {
-    "model_version": 1,
-    "stage": "champion",
-    "trigger": "new-data",
-    "trained_at": None,
-    "metrics": {},
-    "gates": [],
-}
-ANSWER = {"id": "a", "model_version": "1", "outputs": [{"name": "probability", "data": [0.25]}]}
-NONE = (404, {"error": "no model of 'p' is deployed"})
-
-SMALL = """\
-pipeline: churn
-partition_by: [customer]
-observation:
-  event_time: at
-  fields:
-    customer: {type: category}
-label:
-  type: binary
-  fields: {left: {type: boolean}}
-  value: {gone: left}
-"""
+Init = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def server():
-    known = {PIPELINE: (200, {"pipeline": "p"}), MODELS: (200, {"models": []}), RUNS: (200, [])}
-    with answering(known) as server:
-        yield server
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path, server):
+def init(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for name in ("INGEST", "REGISTRY", "SERVING", "TRAINER", "MONITOR", "FEATURE"):
-        monkeypatch.setenv(f"EVERLOOP_{name}_URL", server.url)
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["everloop", *arguments])
+        monkeypatch.setattr(sys, "argv", ["everloop", "init", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
         printed = capsys.readouterr()
@@ -69,192 +34,283 @@ def run(monkeypatch, capsys, tmp_path, server):
     return call
 
 
-def test_predict_waits_for_the_first_model_and_tells_each_step(run, server):
-    """The README, typed straight through, must end with a prediction."""
-    server.answers |= {
-        READY: [NONE, NONE, NONE, (503, {"error": "loading"}), (200, {"ready": True})],
-        TRAINING: [(200, WAITING), (200, ACTIVE), (200, ACTIVE), (200, WAITING)],
-        MODELS: (200, {"models": []}),
-        INFER: (200, ANSWER),
+@pytest.fixture
+def draft(init: Init, tmp_path: Path):
+    """Write a file, run init on it, and read what it wrote: the text and the pipeline."""
+
+    def call(content: str | bytes, *arguments: str, name: str = "sample.csv") -> tuple[str, Pipeline]:
+        raw = content if isinstance(content, bytes) else content.encode()
+        (tmp_path / name).write_bytes(raw)
+        code, _, err = init("--from", name, "--force", *arguments)
+        assert code == 0, err
+        text = (tmp_path / "pipeline.yaml").read_text("utf-8")
+        return text, checked(text)
+
+    return call
+
+
+def checked(text: str) -> Pipeline:
+    pipeline = load(text)
+    assert isinstance(pipeline, Pipeline), list(map(str, pipeline))
+    assert not isinstance(compile_features(pipeline), list)
+    return pipeline
+
+
+def said(text: str) -> str:
+    """The comments without their line breaks."""
+    return re.sub(r"\n *# ", " ", text)
+
+
+def listed(pipeline: Pipeline, field: str) -> list[str]:
+    return pipeline.observation.fields[field].model_dump()["values"]
+
+
+def rows(count: int, row: Callable[[int], str], header: str) -> str:
+    return "\n".join([header, *map(row, range(count))]) + "\n"
+
+
+def moment(number: int, minutes: int = 10) -> datetime:
+    return datetime(2024, 3, 1, tzinfo=UTC) + number * timedelta(minutes=minutes)
+
+
+def flights(count: int = 600) -> str:
+    chance = random.Random(7)
+
+    def row(number: int) -> str:
+        wind = "" if number % 10 == 0 else f"{chance.uniform(0, 40):.1f}"
+        delay = chance.randint(-20, 90)
+        carrier = chance.choice(["UA", "DL", "B6"])
+        origin = chance.choice(["EWR", "JFK", "LGA"])
+        return f"F{number},{moment(number).isoformat()},{carrier},{origin},{wind},{delay}"
+
+    return rows(count, row, "flight_id,scheduled_departure,carrier,origin,wind,arr_delay")
+
+
+def test_a_flights_sample_gives_id_time_key_label_and_features(draft):
+    """Whoever starts must get the pipeline that an experienced colleague would have begun with."""
+    _, pipeline = draft(flights())
+    fields = pipeline.observation.fields
+    assert pipeline.pipeline == "sample"
+    assert pipeline.observation.event_time == "scheduled_departure"
+    assert pipeline.partition_by == ["origin"]
+    assert listed(pipeline, "origin") == ["EWR", "JFK", "LGA"]
+    assert fields["wind"].nullable
+    assert (pipeline.label.type, pipeline.label.expression) == ("number", "arr_delay")
+    assert "flight_id" not in fields
+    assert pipeline.features["event_hour"] == "hour(event_time)"
+    assert "count(window=" in pipeline.features["origin_records_6h"]
+    assert "over=labels" in pipeline.features["origin_arr_delay_1d"]
+
+
+def test_each_guess_says_what_it_saw(draft):
+    """A guess that does not show its grounds cannot be judged, and stays wrong."""
+    text, _ = draft(flights())
+    assert "# unit:" in text
+    assert '# Column "wind": 10% missing, ' in text
+    assert "half of that span is left as head room" in text
+    assert "3 values, each often; any other is refused until it is added here" in text
+    assert "Others that would do: carrier" in text
+    assert 'In the file it is column "flight_id"' in text
+
+
+def test_ranges_leave_room_and_do_not_cross_zero(draft):
+    """Tomorrow's slightly larger value must not be refused, and a negative distance must be."""
+    content = rows(
+        100, lambda n: f"{moment(n).isoformat()},{17 + n * 50},{-n},{n % 7}", "at,distance,depth,y"
+    )
+    _, pipeline = draft(content)
+    fields = pipeline.observation.fields
+    assert (fields["distance"].min, fields["distance"].max) == (0, 7500)
+    assert (fields["depth"].min, fields["depth"].max) == (-149, 0)
+
+
+def test_a_series_without_key_has_one_partition_and_two_classes(draft):
+    """Electricity prices: no column groups them, and the label is a word."""
+    chance = random.Random(1)
+    content = rows(
+        300,
+        lambda n: f"{moment(n, 30).isoformat()},{chance.random():.4f},{chance.choice(['UP', 'DOWN', 'UP'])}",
+        "date,nswprice,class",
+    )
+    text, pipeline = draft(content, "--name", "nsw-price")
+    assert pipeline.partitions == 1
+    assert pipeline.partition_by == ["series"]
+    assert listed(pipeline, "series") == ["nsw-price"]
+    assert (pipeline.label.type, pipeline.label.expression) == ("binary", "class_value == 'DOWN'")
+    assert "No column groups the rows" in text
+
+
+AWKWARD = "\ufeffDéparture Time;class;2013;;price €;price €;id;zip;lambda;empty;mixed;ok?;日本\r\n" + "".join(
+    f"{n % 28 + 1:02d}.03.2024 {n % 24:02d}:15;{'a b' if n % 2 else 'c,d'};{n};x;{n},5;{n};1;0{n % 9}123;"
+    f"{n % 3};;{'error' if n == 50 else n};{'yes' if n % 3 else 'no'};v{n % 4}\r\n"
+    for n in range(100)
+)
+
+
+def test_an_awkward_file_validates(draft):
+    """BOM, semicolons, decimal commas, headers that are no names or reserved, mixed and empty columns."""
+    text, pipeline = draft(AWKWARD)
+    fields = {**pipeline.observation.fields, **pipeline.label.fields}
+    assert pipeline.observation.event_time == "departure_time"
+    assert set(fields) >= {
+        "class_value",
+        "column_2013",
+        "column_4",
+        "price",
+        "price_2",
+        "id_value",
+        "lambda_value",
     }
-    code, out, err = run("predict", "p", "-d", "{}", "--wait")
-    assert code == 0
-    assert out.startswith("0.25 by model version 1")
-    assert err.splitlines() == [
-        "waiting: 700 of 2000 new labelled rows",
-        "waiting: a run is under way",
-        "waiting: 700 of 2000 new labelled rows",
-    ]
+    assert fields["price"].type == "number"
+    assert fields["zip"].type == "category"
+    assert fields["empty"].nullable
+    assert fields["mixed"].nullable
+    assert fields["mixed"].type == "integer"
+    assert "ok" in fields
+    assert "column_13" in fields
+    assert 'Cells such as "error" are no integer: send null instead' in said(text)
+    assert "decimal comma" in said(text)
+    assert "empty in the sample" in text
 
 
-def test_waiting_ends_with_where_the_pipeline_stands(run, server):
-    """A script must not hang, and its log must say what was missing."""
-    server.answers |= {READY: NONE, TRAINING: (200, WAITING)}
-    code, _, err = run("models", "p", "--wait", "--timeout", "1")
-    assert code == 1
-    assert "No model of p answers after 1 s: 700 of 2000 new labelled rows" in err
+def test_dates_in_several_forms_are_read_and_named(draft):
+    """Half of the rows would otherwise have no time, and the text would become a category."""
+    forms = ("%Y-%m-%d %H:%M", "%d.%m.%Y %H:%M", "%Y/%m/%d %H:%M:%S")
+    content = rows(90, lambda n: f"{moment(n, 60 * 24).strftime(forms[n % 3])},{n},{n % 2}", "when,x,failed")
+    text, pipeline = draft(content)
+    assert pipeline.observation.event_time == "when"
+    assert "Written in 3 forms" in said(text)
+    assert "taken as UTC" in said(text)
 
 
-def test_waiting_for_a_pipeline_that_is_not_there_ends_at_once(run, server):
-    """A typing mistake must not cost five minutes."""
-    del server.answers[PIPELINE]
-    server.answers |= {READY: NONE}
-    code, _, err = run("predict", "p", "-d", "{}", "--wait")
-    assert code == 1
-    assert "registry refuses (404)" in err
+@pytest.mark.parametrize(("form", "day"), [("%m/%d/%Y", "2024-03-01"), ("%d/%m/%Y", "2024-03-01")])
+def test_day_and_month_are_told_apart_by_the_numbers(draft, form, day):
+    """1 March must not become 3 January."""
+    content = rows(60, lambda n: f"{moment(n, 1440).strftime(form)},{n}", "date,y")
+    text, _ = draft(content)
+    assert f"{day} 00:00 to 2024-04-29 00:00" in text
+
+
+def test_seconds_since_1970_are_times_only_where_the_name_says_so(draft):
+    """A sales figure of 1.7 billion is no date."""
+    content = rows(
+        60, lambda n: f"{int(moment(n).timestamp())},{1_700_000_000 + n},{n % 2}", "ts,turnover,churn"
+    )
+    text, pipeline = draft(content)
+    assert pipeline.observation.event_time == "ts"
+    assert pipeline.observation.fields["turnover"].type == "integer"
+    assert "seconds since 1970" in text
+
+
+def test_one_column_validates(draft):
+    """Even a list of values must give something to go on from."""
+    text, pipeline = draft("value\n" + "".join(f"{n}\n" for n in range(40)))
+    assert set(pipeline.observation.fields) == {"series", "value"}
+    assert pipeline.label.expression == "outcome"
+    assert "no column looks like an outcome" in text
+    assert "no column holds times" in text
+
+
+def test_parquet_keeps_its_types(draft, tmp_path):
+    """A typed file must not be guessed again from text."""
+    count = 200
+    frame = pd.DataFrame(
+        {
+            "at": [moment(n) for n in range(count)],
+            "shop": pd.Categorical(["a", "b"] * (count // 2)),
+            "price": [float(n) for n in range(count)],
+            "pieces": [n % 7 for n in range(count)],
+            "tags": [["x"]] * count,
+            "returned": [n % 3 == 0 for n in range(count)],
+        }
+    )
+    frame.to_parquet(tmp_path / "orders.parquet")
+    _, pipeline = draft((tmp_path / "orders.parquet").read_bytes(), name="orders.parquet")
+    types = {name: spec.type for name, spec in pipeline.observation.fields.items()}
+    assert types == {"shop": "category", "price": "number", "pieces": "integer", "tags": "category"}
+    assert pipeline.label.fields["returned"].type == "boolean"
+    assert pipeline.partition_by == ["shop"]
+
+
+def test_named_columns_win_over_guesses(draft):
+    """A wrong guess must be mended by naming the column, not by rewriting the file."""
+    _, pipeline = draft(flights(), "--label", "wind", "--key", "carrier", "--time", "scheduled_departure")
+    assert pipeline.partition_by == ["carrier"]
+    assert pipeline.label.name == "wind"
+
+
+def test_a_leak_is_pointed_out(draft):
+    """A field that follows from the label makes a model that is perfect until it is used."""
+    content = rows(200, lambda n: f"{moment(n).isoformat()},{n % 50 + 1},{n % 50}", "at,dep_delay,arr_delay")
+    text, _ = draft(content, "--label", "arr_delay")
+    assert "goes closely with the label (correlation 1.00)" in text
 
 
 @pytest.mark.parametrize(
-    ("training", "said"),
-    [(WAITING, "700 of 2000 new labelled rows"), (ACTIVE, "a run is under way")],
+    ("content", "name", "words"),
+    [
+        ("a,b\n", "none.csv", "has no rows"),
+        ("", "nothing.csv", "has no columns"),
+        ("1,2,3\n4,5,6\n", "bare.csv", "holds numbers, no names"),
+        ("a,b\n1,2\n3\n", "ragged.csv", "Expected 2 columns, got 1"),
+        ("name,städt\n".encode("latin-1"), "latin.csv", "iconv"),
+        ("a,b\n1,2\n".encode("utf-16"), "wide.csv", "UTF-8"),
+        ("not parquet", "x.parquet", "cannot be read"),
+        ("{}", "x.json", "is no CSV or Parquet file"),
+    ],
 )
-def test_no_model_says_why(run, server, training, said):
-    """404 alone does not tell a first run under way from a pipeline that nobody applied."""
-    server.answers |= {READY: NONE, INFER: NONE, TRAINING: (200, training), RUNS: (200, [])}
-    code, _, err = run("predict", "p", "-d", "{}")
+def test_a_file_that_cannot_be_read_says_what_to_do(init, tmp_path, content, name, words):
+    """The first command that somebody types must not end in a traceback."""
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    code, _, err = init("--from", name)
+    assert code in (1, 2)
+    assert words in err
+    assert not (tmp_path / "pipeline.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--from", "gone.csv"), "gone.csv cannot be read"),
+        (("--from", "good.csv", "--label", "nope"), "There is no column 'nope'"),
+        (("--from", "good.csv", "--time", "carrier"), "holds no times"),
+        (("--from", "good.csv", "--name", "My Pipeline"), "is no pipeline's name"),
+    ],
+)
+def test_a_wrong_option_is_named(init, tmp_path, arguments, words):
+    """A typo in an option must be told from a broken file."""
+    (tmp_path / "good.csv").write_text(flights())
+    code, _, err = init(*arguments)
+    assert code in (1, 2)
+    assert words in err
+
+
+def test_an_existing_file_is_not_overwritten(init, tmp_path):
+    """Hours of editing must not be lost to a second run."""
+    (tmp_path / "good.csv").write_text(flights())
+    (tmp_path / "pipeline.yaml").write_text("mine")
+    code, _, err = init("--from", "good.csv")
     assert code == 1
-    assert f"p has no model that answers yet: {said}." in err
-    assert f"No model yet: {said}." in run("models", "p")[1]
-    assert f"No run yet: {said}." in run("runs", "p")[1]
+    assert "exists already" in err
+    assert (tmp_path / "pipeline.yaml").read_text() == "mine"
 
 
-def test_a_first_run_that_failed_is_told(run, server):
-    """Who waits for a model must hear that none will come of it."""
-    failed = {"state": "failed", "failed": {"reason": "300 labelled rows, 500 needed"}}
-    server.answers |= {TRAINING: (200, WAITING), RUNS: (200, [failed])}
-    assert "2000 new labelled rows; the last run failed: 300 labelled rows, 500" in run("models", "p")[1]
+def test_a_large_file_is_sampled_from_its_whole_length():
+    """The first rows of a year are January: ranges, categories and times must come from all of it."""
+    thinned = sampling._Thinned(100)
+    for first in range(0, 10_000, 70):
+        count = min(70, 10_000 - first)
+        thinned.add(pd.DataFrame({0: range(first, first + count)}))
+    kept = thinned.frame()[0].tolist()
+    assert thinned.rows == 10_000
+    assert 100 <= len(kept) <= 200
+    steps = {later - earlier for earlier, later in pairwise(kept)}
+    assert len(steps) == 1
+    assert kept[-1] >= 10_000 - steps.pop()
 
 
-def test_runs_of_an_unknown_pipeline_are_refused(run, server):
-    """ "No run yet." about a typing mistake sends people looking for a fault in the trainer."""
-    del server.answers[PIPELINE]
-    server.answers |= {RUNS: (200, [])}
-    assert run("runs", "p")[0] == 1
-
-
-def test_data_that_is_no_json_is_named_as_what_it_is(run):
-    """A quoting mistake of the shell is no file with lines."""
-    code, _, err = run("predict", "p", "-d", "{not json")
-    assert code == 2
-    assert "--data is no JSON" in err
-    assert "Write for example" in err
-    code, _, err = run("predict", "p", "-d", json.dumps([1]))
-    assert code == 2
-    assert "no JSON object" in err
-
-
-def test_a_refused_record_is_told_once_and_counted_from_one(run, server, tmp_path):
-    """People count a file's records from 1, and read a rule's name once."""
-    wrong = {
-        "field": "known_at",
-        "value": "2026-01-01T00:00:00Z",
-        "rule": "known-at-not-allowed",
-        "mend": "leave it out",
-    }
-    result = {"status": "refused", "row": 0, "reason": "known-at-not-allowed", "violations": [wrong]}
-    refused = {"accepted": 0, "refused": 1, "results": [result]}
-    server.answers["POST /v1/pipelines/p/observations"] = (422, refused)
-    (tmp_path / "one.json").write_text('{"id": "a"}')
-    code, out, _ = run("publish", "p", "observations", "one.json")
-    assert code == 1
-    assert "record 1: known_at 2026-01-01T00:00:00Z (known-at-not-allowed): leave it out" in out
-    assert out.count("known-at-not-allowed") == 1
-    assert "--source" in out
-
-
-def test_a_problem_of_a_file_is_told_once(run, server, tmp_path):
-    """The same sentence twice makes people look for the difference."""
-    problem = {
-        "file": "p.yaml",
-        "line": 3,
-        "field": "tests[0]",
-        "rule": "test",
-        "message": "it fails",
-        "mend": "mend it",
-    }
-    body = {
-        "title": "Broken pipeline file",
-        "detail": "One problem; the first: it fails",
-        "problems": [problem],
-    }
-    server.answers["PUT /v1/pipelines/churn"] = (422, body)
-    (tmp_path / "p.yaml").write_text(SMALL)
-    code, _, err = run("apply", "p.yaml")
-    assert code == 1
-    assert err.count("it fails") == 1
-
-
-def test_a_prediction_whose_observation_was_never_sent_has_a_trace(run, server):
-    """Predictions need no observation: that is no failure, and nothing to read twice."""
-    model = {
-        "model_version": 1,
-        "pipeline_version": 1,
-        "stage": "champion",
-        "artifact": {"sha256": "a", "bytes": 1},
-        "metrics": {},
-        "run_id": "r",
-        "trigger": {"kind": "new-data"},
-        "dataset": {"sha256": "d", "rows": 7, "cut": {"10": 3, "2": 5}},
-        "gates": [],
-        "decision": {"state": "approved", "by": "policy", "at": "now", "reason": "gates"},
-        "decisions": [],
-        "loads": [],
-    }
-    run_of = dict.fromkeys(("run_id", "state", "cut", "pipeline_time", "attempts", "parameters"))
-    prediction = {"id": "x", "pipeline": "p", "model_version": 1, "pipeline_version": 1, "output": 0.5}
-    server.answers |= {
-        "GET /v1/predictions/x": (200, {"predictions": [prediction]}),
-        "GET /v1/pipelines/p/models/1": (200, model),
-        "GET /v1/runs/r": (200, run_of),
-    }
-    code, out, _ = run("trace", "x")
-    assert code == 0
-    assert "its observation was not published" in out
-    assert "refuses" not in out
-    assert "cut: partition 2 before offset 5, partition 10 before offset 3" in out
-
-
-def test_another_program_on_a_port_is_named_as_one(run, server):
-    """A page of HTML in the terminal does not say that the port is taken by something else."""
-    server.answers["GET /health/ready"] = (200, "<html>It works!</html>")
-    code, out, err = run("status", "--json")
-    assert code == 1
-    assert "html" not in out + err
-    assert {one["reason"] for one in json.loads(out)["services"]} == {
-        "what answers there is no service of Everloop: its answer is no JSON"
-    }
-
-
-def test_a_start_that_is_under_way_is_told_as_one(run, server, tmp_path):
-    """ "Start it" about what is being started makes people start it twice."""
-    server.answers["GET /health/ready"] = (503, {"status": "not-ready"})
-    folder = DataFolder(tmp_path / ".everloop")
-    folder.hold()
-    code, out, err = run("status")
-    assert code == 1
-    assert "being started" in out
-    assert "The registry, which knows them, is not ready." in out
-    assert "They are being started" in err
-    folder.release()
-    code, out, err = run("status")
-    assert "not started from this data folder" in out
-    assert "`everloop up` starts what does not run" in err
-
-
-def test_totals_of_a_partition_are_told_as_totals():
-    """Two partitions' totals in turn look like numbers that jump."""
-    arrived = {"id": "e", "pipeline": "p", "partition": 2, "observations": 3000, "labels": 900}
-    event = DataArrived(**arrived, known_at="2026-01-01T00:00:00Z")
-    assert summary(event) == "partition 2 holds 3000 observations and 900 labels in total"
-    blocked = DataArrived(
-        **arrived, known_at="2026-01-01T00:00:00Z", blocked=True, blocked_reason="heat:null"
-    )
-    assert summary(blocked).endswith("in total, blocked: heat:null")
-
-
-def test_the_demo_has_help_under_its_own_name():
-    """`everloop demo -h` must not answer as a program that nobody can start."""
-    example = Path(__file__).parents[3] / "examples" / "flights"
-    ran = subprocess.run([sys.executable, str(example), "-h"], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0
-    assert "Usage: everloop demo [OPTIONS]" in ran.stdout
+def test_other_commands_do_not_wait_for_pandas():
+    """`everloop status` must answer at once, also where the extra is not installed."""
+    program = "import sys, everloop.cli.app; print({'pandas', 'pyarrow'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n", done.stderr

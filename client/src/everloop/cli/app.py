@@ -16,6 +16,7 @@ from rich.markup import escape
 from everloop.cli import (
     access,
     backfill,
+    catalog,
     data,
     dead_letters,
     decisions,
@@ -23,9 +24,11 @@ from everloop.cli import (
     doctor,
     file_tests,
     files,
+    first_steps,
     lineage,
     listings,
     quality,
+    quarantine,
     running,
     status,
     topics,
@@ -60,7 +63,10 @@ for module in (
     demo,
 ):
     module.add_to(app)
+first_steps.add_to(app)
+catalog.add_to(app)
 app.add_typer(dead_letters.app, name="dlq")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(access.app, name="token")
 app.add_typer(topics.app, name="topics")
 app.add_typer(quality.app, name="quality")

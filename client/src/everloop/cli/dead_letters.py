@@ -1,7 +1,6 @@
 """`everloop dlq`: records that a service set aside, and how they go back."""
 
 import asyncio
-import base64
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +9,7 @@ from everloop_kernel.dead_letters import StoredDeadLetter
 from everloop_kernel.settings import KafkaSettings
 from everloop_schemas.topics import GROUPS
 
-from everloop.addresses import find_addresses
+from everloop.cli.kafka_records import base64_text, kafka_of, readable
 from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json
 from everloop.cli.output import console, print_json, table
 from everloop.errors import EverloopError, UsageError
@@ -33,7 +32,7 @@ def list_(
 ) -> None:
     """List dead letters with their reasons."""
     groups = [_known(group)] if group else list(GROUPS)
-    found = asyncio.run(_list(_kafka(data_dir), groups, last))
+    found = asyncio.run(_list(kafka_of(data_dir), groups, last))
     if as_json:
         print_json([{"group": name, **_view(letter)} for name, letter in found])
         return
@@ -61,7 +60,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one dead letter: why it is there, its headers, its bytes."""
-    letter = asyncio.run(dead_letters.show(_kafka(data_dir), _known(group), offset))
+    letter = asyncio.run(dead_letters.show(kafka_of(data_dir), _known(group), offset))
     if letter is None:
         raise EverloopError(f"{group} has no dead letter at {offset}.", f"See: everloop dlq list {group}")
     if as_json:
@@ -70,8 +69,8 @@ def show(
     console.print(f"{letter.reason_code}: {letter.reason}", markup=False)
     console.print(f"from {_origin(letter)}, set aside {letter.at}", markup=False)
     for name, value in letter.headers:
-        console.print(f"{name}: {_readable(value)}", markup=False)
-    console.print(_readable(letter.value), markup=False)
+        console.print(f"{name}: {readable(value)}", markup=False)
+    console.print(readable(letter.value), markup=False)
 
 
 @app.command(epilog="Example: everloop dlq replay everloop-ingest --to 17")
@@ -82,16 +81,12 @@ def replay(
     to: Annotated[int | None, typer.Option(min=0, help="The last offset to send again.")] = None,
 ) -> None:
     """Send dead letters to where they came from, each once however often this is run."""
-    count = asyncio.run(dead_letters.replay(_kafka(data_dir), _known(group), to=to))
+    count = asyncio.run(dead_letters.replay(kafka_of(data_dir), _known(group), to=to))
     console.print(f"{count} records were sent again." if count else "There is nothing left to send again.")
 
 
 async def _list(kafka: KafkaSettings, groups: list[str], last: int) -> list[tuple[str, StoredDeadLetter]]:
     return [(name, letter) for name in groups for letter in await dead_letters.list_(kafka, name, last=last)]
-
-
-def _kafka(data_dir: Any) -> KafkaSettings:
-    return KafkaSettings(bootstrap_servers=find_addresses(data_dir).kafka)
 
 
 def _known(group: str) -> str:
@@ -104,15 +99,6 @@ def _origin(letter: StoredDeadLetter) -> str:
     return f"{letter.topic}-{letter.partition}@{letter.offset}"
 
 
-def _readable(value: bytes | None) -> str:
-    if value is None:
-        return "null"
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return repr(value)
-
-
 def _view(letter: StoredDeadLetter) -> dict[str, Any]:
     return {
         "offset": letter.position,
@@ -123,11 +109,7 @@ def _view(letter: StoredDeadLetter) -> dict[str, Any]:
         "original_offset": letter.offset,
         "at": letter.at,
         "replayed": letter.replayed,
-        "headers": [[name, _base64(value)] for name, value in letter.headers],
-        "key_base64": _base64(letter.key),
-        "value_base64": _base64(letter.value),
+        "headers": [[name, base64_text(value)] for name, value in letter.headers],
+        "key_base64": base64_text(letter.key),
+        "value_base64": base64_text(letter.value),
     }
-
-
-def _base64(value: bytes | None) -> str | None:
-    return None if value is None else base64.b64encode(value).decode()

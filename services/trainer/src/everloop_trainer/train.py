@@ -25,7 +25,7 @@ from everloop_trainer.application.training import Training, train
 from everloop_trainer.domain.artifact import unpack_model
 from everloop_trainer.domain.dataset import Vectors
 from everloop_trainer.domain.job import Champion, Job, Outcome, Trained, Untrainable, UntrainableError
-from everloop_trainer.domain.records import Records
+from everloop_trainer.domain.records import Records, retractions_among
 
 
 def main(directory: str, root: str) -> None:
@@ -76,7 +76,8 @@ def _train(job: Job, root: Path) -> tuple[Trained, bytes]:
 def _profile(
     job: Job, pipeline: Pipeline, observations: Records, labels: Records, sha256: str
 ) -> DataProfiled | None:
-    return data_profile(job, pipeline, observations, labels, sha256=sha256, read=msgspec.json.decode)
+    _, told = retractions_among(labels)
+    return data_profile(job, pipeline, observations, told, sha256=sha256, read=msgspec.json.decode)
 
 
 def _below_cut(job: Job, root: Path, compiled: Compiled) -> tuple[Records, Records, Vectors]:

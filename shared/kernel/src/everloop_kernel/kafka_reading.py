@@ -42,7 +42,7 @@ async def read_to_end(
         await close_quietly(consumer)
 
 
-async def started_reader(kafka: KafkaSettings, **options: int) -> AIOKafkaConsumer:
+async def started_reader(kafka: KafkaSettings, **options: int | str) -> AIOKafkaConsumer:
     """A started reader without partitions yet; closed again if it cannot start."""
     consumer = reading_consumer(kafka, **options)
     try:

@@ -68,7 +68,7 @@ class PartitionWriter:
     async def commit(
         self,
         outputs: Sequence[Output],
-        position: int,
+        position: int | None,
         metadata: str,
         *,
         traceparent: bytes | None = None,
@@ -76,6 +76,7 @@ class PartitionWriter:
     ) -> None:
         """Publish the outputs and commit `position` as the group's next offset, all or nothing.
 
+        Without a position only the outputs are published, all of them or none.
         `traceparent` is added to the headers of `outputs`, not to those of `untraced`.
 
         Raises:
@@ -96,15 +97,16 @@ class PartitionWriter:
         self,
         producer: AIOKafkaProducer,
         published: Iterable[tuple[Sequence[Output], bytes | None]],
-        position: int,
+        position: int | None,
         metadata: str,
     ) -> None:
         await producer.begin_transaction()
         delivered = [
             future for outputs, trace in published for future in await _send_all(producer, outputs, trace)
         ]
-        offsets = {self._partition: OffsetAndMetadata(position, metadata)}
-        await producer.send_offsets_to_transaction(offsets, self._group)
+        if position is not None:
+            offsets = {self._partition: OffsetAndMetadata(position, metadata)}
+            await producer.send_offsets_to_transaction(offsets, self._group)
         # aiokafka commits even when a batch of the transaction has failed: look at each before the commit
         for result in await asyncio.gather(*delivered, return_exceptions=True):
             if isinstance(result, BaseException):

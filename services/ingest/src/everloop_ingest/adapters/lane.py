@@ -26,10 +26,9 @@ class _Batch:
 
 
 class Lane:
-    """Gives aiokafka one batch after the other, each still open: it fills until its request leaves.
+    """Sends one batch at a time; what comes meanwhile fills the next ones. Ends when it is empty.
 
     That costs 2 µs a record where `send` costs 23, and puts the rows of many small requests into few batches.
-    A lane ends when everything is acknowledged.
     """
 
     def __init__(
@@ -39,79 +38,61 @@ class Lane:
         self._topic = topic
         self._partition = partition
         self._on_idle = on_idle
-        self._filling: _Batch | None = None
-        self._waiting: deque[_Batch] = deque()  # not yet given to aiokafka
-        self._unsettled = 0
-        self._handing: asyncio.Task[None] | None = None
+        self._batches: deque[_Batch] = deque()
+        self._sending: asyncio.Task[None] | None = None
 
     def put(self, records: Sequence[InboundRecord]) -> "list[asyncio.Future[None]]":
         """Take records; the futures of the batches they went into, which may fail with Unavailable."""
-        batch = self._filling or self._fresh()
-        acks: list[asyncio.Future[None]] = []
+        batch = self._batches[-1] if self._batches else self._fresh()
+        acks = [batch.acked]
+        append = batch.builder.append
         for _, key, value, headers in records:
-            while batch.builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                batch = self._fresh()  # full, or its request has left
-            if not acks or acks[-1] is not batch.acked:
+            if append(timestamp=None, key=key, value=value, headers=headers) is None:
+                batch = self._fresh()
                 acks.append(batch.acked)
+                append = batch.builder.append
+                append(timestamp=None, key=key, value=value, headers=headers)
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send())
         return acks
 
     def _fresh(self) -> _Batch:
-        batch = self._filling = _Batch(self._producer.create_batch())
-        batch.acked.add_done_callback(lambda _: self._settled(batch))
-        self._unsettled += 1
-        self._waiting.append(batch)
-        if self._handing is None:
-            self._handing = asyncio.create_task(self._hand_over())
+        batch = _Batch(self._producer.create_batch())
+        self._batches.append(batch)
         return batch
 
-    def _settled(self, batch: _Batch) -> None:
-        if self._filling is batch:
-            self._filling = None
-        self._unsettled -= 1
-        if not self._unsettled:
-            self._on_idle()
-
-    async def _hand_over(self) -> None:
-        """Give aiokafka what waits, in order; it takes the next batch when the one before has left."""
+    async def _send(self) -> None:
+        """Send until nothing is left; a failure is that of everything that waits behind it."""
+        batch = None
         try:
-            while self._waiting:
-                batch = self._waiting[0]
-                failure = await self._failure_to_hand_over(batch)
+            while self._batches:
+                batch = self._batches.popleft()
+                failure = await self._failure_of(batch)
+                _settle(batch.acked, failure)
                 if failure is not None:
                     self._give_up(failure)
-                    return
-                self._waiting.popleft()
         finally:  # also after a defect: whoever waits must hear something
-            self._handing = None
+            if batch is not None:
+                _settle(batch.acked, Unavailable("Kafka's client has failed"))
             self._give_up(Unavailable("Kafka's client has failed"))
+            self._on_idle()
 
-    async def _failure_to_hand_over(self, batch: _Batch) -> Unavailable | None:
+    def _give_up(self, failure: Unavailable) -> None:
+        for each in self._batches:
+            _settle(each.acked, failure)
+        self._batches.clear()
+
+    async def _failure_of(self, batch: _Batch) -> Unavailable | None:
+        """Send one batch; why it may not have been stored, or None."""
         try:
             async with asyncio.timeout(_ACK_SECONDS):
                 ack = await self._producer.send_batch(batch.builder, self._topic, partition=self._partition)
+                await ack
         except TimeoutError:
-            return _late()
+            return Unavailable(f"Kafka has not acknowledged the records within {_ACK_SECONDS:.0f} s")
         except KafkaError as error:
             return Unavailable(f"Kafka has refused the records: {error}")
-        timer = asyncio.get_running_loop().call_later(_ACK_SECONDS, _settle, batch.acked, _late())
-        ack.add_done_callback(lambda done: _acknowledged(done, batch, timer))
         return None
-
-    def _give_up(self, failure: Unavailable) -> None:
-        waiting, self._waiting = self._waiting, deque()
-        for each in waiting:
-            _settle(each.acked, failure)
-
-
-def _late() -> Unavailable:
-    return Unavailable(f"Kafka has not acknowledged the records within {_ACK_SECONDS:.0f} s")
-
-
-def _acknowledged(ack: "asyncio.Future[Any]", batch: _Batch, timer: asyncio.TimerHandle) -> None:
-    """The broker's answer, or its client's failure, is that of the batch."""
-    timer.cancel()
-    error = asyncio.CancelledError() if ack.cancelled() else ack.exception()
-    _settle(batch.acked, None if error is None else Unavailable(f"Kafka has refused the records: {error}"))
 
 
 def _settle(ack: "asyncio.Future[None]", failure: Unavailable | None) -> None:

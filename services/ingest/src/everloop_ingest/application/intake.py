@@ -27,6 +27,8 @@ __all__ = ["Intake", "NewState"]
 
 _LARGEST_QUARANTINED = 1_300_000
 """Bytes of a value that still fit the quarantine's record limit of 2 MiB in base64."""
+_LARGEST_HEADERS = 50_000
+"""Bytes of all headers together."""
 
 
 @dataclass(slots=True)
@@ -131,10 +133,18 @@ class Intake:
             inbound_partition=record.partition,
             inbound_offset=record.offset,
             retraction=refused.kind == "retraction",
+            headers=_kept(record.headers),
         )
         identifier = f"{record.partition}-{record.offset}"
         value, headers = encode(event, id=identifier, source=self._source, time=now)
         return Output(self._quarantine, self._partition, record.key, value, headers)
+
+
+def _kept(headers: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, str | None]] | None:
+    """The headers as the quarantine keeps them; None for more than its record has room for."""
+    if sum(len(name) + len(value or b"") for name, value in headers) > _LARGEST_HEADERS:
+        return None
+    return [(name, None if value is None else base64.b64encode(value).decode()) for name, value in headers]
 
 
 class _Batch:

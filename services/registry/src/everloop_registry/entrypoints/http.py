@@ -23,6 +23,7 @@ from everloop_registry.application.ports import Book, Office, Topics
 from everloop_registry.domain.deployment import Deployment
 from everloop_registry.domain.pipelines import PipelineVersion
 from everloop_registry.entrypoints.bodies import Decided, read_pipeline, read_wish
+from everloop_registry.entrypoints.catalog import catalog_view, changes_view
 from everloop_registry.entrypoints.views import (
     deployment_view,
     history_view,
@@ -61,6 +62,8 @@ def routes(api: Api) -> list[BaseRoute]:
         _route(api, _PIPELINE, "GET", _pipeline),
         _route(api, _PIPELINE, "PUT", _put_pipeline),
         _route(api, _PIPELINE + "/versions/{version:int}", "GET", _pipeline_version),
+        _route(api, _PIPELINE + "/catalog", "GET", _catalog),
+        _route(api, _PIPELINE + "/versions/{version:int}/changes/{after:int}", "GET", _changes),
         _route(api, _PIPELINE + "/models", "GET", _models),
         _route(api, _MODEL, "GET", _model),
         _route(api, _MODEL + "/approve", "POST", _approve),
@@ -125,6 +128,28 @@ async def _pipeline_version(api: Api, request: Request) -> Response:
     if version is None:
         raise NotFound(f"pipeline {_name(request)!r} has no version {wanted}")
     return json_response(pipeline_view(version))
+
+
+async def _catalog(api: Api, request: Request) -> Response:
+    require(request, "reader")
+    async with api.begin() as book:
+        await _known_pipeline(book, request)
+        versions = await book.pipeline_versions(_name(request))
+        models = await book.models(_name(request))
+        deployment = await book.deployment(_name(request))
+    return json_response(catalog_view(versions, models, deployment))
+
+
+async def _changes(api: Api, request: Request) -> Response:
+    require(request, "reader")
+    found = []
+    async with api.begin() as book:
+        for wanted in (request.path_params["version"], request.path_params["after"]):
+            version = await book.pipeline_version(_name(request), wanted)
+            if version is None:
+                raise NotFound(f"pipeline {_name(request)!r} has no version {wanted}")
+            found.append(version)
+    return json_response(changes_view(*found))
 
 
 async def _put_pipeline(api: Api, request: Request) -> Response:
