@@ -94,4 +94,6 @@ def _lineage(result: dict[str, Any], data_dir: Path) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+    app.command()(main)
+    app(prog_name="everloop demo")

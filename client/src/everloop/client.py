@@ -11,7 +11,7 @@ with Client() as everloop:
 import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,12 +24,15 @@ from everloop.addresses import Addresses, ClientSettings, find_addresses
 from everloop.errors import EverloopError, UsageError
 from everloop.history import HistoryCalls
 from everloop.inference import Prediction, request_of, response_of
+from everloop.refusals import NO_MODEL, RefusedError, body_of, refused, why_not
 
 __all__ = ["Client", "Prediction", "PublishResult"]
 
 _TIMEOUT_SECONDS = 30.0
 _ROWS_PER_REQUEST = 2000
 _INGEST_SECONDS = 8.0
+_ALL_REFUSED = frozenset({httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY})
+"""Each record has its own reason. After any other failure, some listed as accepted were not stored."""
 
 Json = dict[str, Any]
 
@@ -211,13 +214,25 @@ class Client(HistoryCalls):
         found = self._call("POST", "serving", f"/v2/models/{pipeline}{place}/infer", json=body)
         return response_of(found)
 
+    def answers(self, pipeline: str, version: int | None = None) -> bool:
+        """Whether serving has a model of the pipeline, or this version of it, that answers now."""
+        place = f"/versions/{version}" if version is not None else ""
+        try:
+            self._call("GET", "serving", f"/v2/models/{pipeline}{place}/ready")
+        except RefusedError as error:
+            if error.status in NO_MODEL:
+                return False
+            raise
+        return True
+
     def why_not_ready(self, service: str) -> str | None:
         """None when a service is ready, else what it says."""
         try:
             answer = self._http.get(f"{self.addresses.of(service)}/health/ready", timeout=3)
         except httpx.HTTPError as error:
             return f"does not answer at {self.addresses.of(service)} ({type(error).__name__})"
-        return None if answer.is_success else _why_not(answer)
+        ours = "status" in body_of(answer)
+        return None if answer.is_success and ours else why_not(answer)
 
     def close(self) -> None:
         """Close the connections."""
@@ -240,11 +255,12 @@ class Client(HistoryCalls):
         lines = "\n".join(_line(row, record) for row, record in enumerate(page))
         headers = {"Content-Type": "application/x-ndjson", **({"ce-source": source} if source else {})}
         path = f"/v1/pipelines/{pipeline}/{kind}"
-        return self._call("POST", "ingest", path, content=lines.encode(), headers=headers, results_also=True)
+        return self._call("POST", "ingest", path, content=lines.encode(), headers=headers, also=_ALL_REFUSED)
 
     def _call(
-        self, method: str, service: str, path: str, *, results_also: bool = False, **options: Any
+        self, method: str, service: str, path: str, *, also: Collection[int] = (), **options: Any
     ) -> Json:
+        """The answer's JSON; `also`: statuses of refusals that are results, where the body lists some."""
         url = self.addresses.of(service) + path
         try:
             answer = self._http.request(method, url, **options)
@@ -254,10 +270,10 @@ class Client(HistoryCalls):
                 "`everloop up` starts it; one that runs elsewhere is named by "
                 f"EVERLOOP_{service.upper()}_URL.",
             ) from error
-        body = _json(answer)
-        if answer.is_success or (results_also and "results" in body):
+        body = body_of(answer)
+        if answer.is_success or (answer.status_code in also and "results" in body):
             return body
-        raise _refused(service, answer.status_code, body)
+        raise refused(service, answer.status_code, body)
 
 
 def _line(row: int, record: Mapping[str, Any]) -> str:
@@ -280,31 +296,3 @@ def _pipeline_name(text: str) -> str:
             "The pipeline file has no `pipeline: <name>`.", "Name the pipeline in its first line."
         )
     return name
-
-
-def _json(answer: httpx.Response) -> Json:
-    try:
-        body = answer.json()
-    except ValueError:
-        return {"detail": answer.text[:300]}
-    return body if isinstance(body, dict) else {"items": body}
-
-
-def _refused(service: str, status: int, body: Json) -> EverloopError:
-    detail = body.get("detail") or body.get("error") or body.get("title") or ""
-    lines = [f"{service} refuses ({status}): {detail}", *map(_problem_line, body.get("problems", []))]
-    return EverloopError("\n".join(lines), str(body.get("mend", "")))
-
-
-def _problem_line(problem: Json) -> str:
-    return "  {file}:{line} {field}: {message} [{rule}]; {mend}".format_map(problem)
-
-
-def _why_not(answer: httpx.Response) -> str:
-    body = _json(answer)
-    waiting = [
-        f"{one.get('name')}: {one.get('reason')}"
-        for one in body.get("components", [])
-        if not one.get("ready")
-    ]
-    return "; ".join(waiting) or str(body.get("detail") or body.get("status") or body)[:300]

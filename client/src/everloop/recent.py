@@ -9,12 +9,12 @@ from aiokafka import ConsumerRecord, TopicPartition
 from everloop_kernel.kafka_reading import read_to_end
 from everloop_kernel.settings import KafkaSettings
 from everloop_schemas import cloudevents
-from everloop_schemas.events import Event
+from everloop_schemas.events import DataArrived, Event
 from everloop_schemas.topics import TOPICS, TopicSpec
 
-__all__ = ["RecentEvent", "recent_events"]
+__all__ = ["RecentEvent", "recent_events", "summary"]
 
-_TOLD = ("model_version", "run_id", "trigger", "reason", "kind", "champion", "loaded", "version", "labels")
+_TOLD = ("model_version", "run_id", "trigger", "reason", "kind", "champion", "loaded", "version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,17 @@ def _tell(spec: TopicSpec, record: ConsumerRecord) -> RecentEvent | None:
     if not isinstance(event, Event):
         return None
     at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-    return RecentEvent(at, spec.name.rsplit("-v", 1)[0], str(getattr(event, "pipeline", "")), _summary(event))
+    return RecentEvent(at, spec.name.rsplit("-v", 1)[0], str(getattr(event, "pipeline", "")), summary(event))
 
 
-def _summary(event: Event) -> str:
+def summary(event: Event) -> str:
+    """What an event says, in a line."""
+    if isinstance(event, DataArrived):
+        blocked = f", blocked: {event.blocked_reason}" if event.blocked else ""
+        return (
+            f"partition {event.partition} holds {event.observations} observations and {event.labels} labels "
+            f"in total{blocked}"
+        )
     fields = event.model_dump(mode="json")
     return " ".join(f"{name}={_short(fields[name])}" for name in _TOLD if fields.get(name) is not None)
 

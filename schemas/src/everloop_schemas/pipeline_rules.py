@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from everloop_schemas.patterns import PatternError, compile_pattern
 from everloop_schemas.pipeline_parts import FieldSpec, Gate, Rule
-from everloop_schemas.problems import Path, Problem, dotted
+from everloop_schemas.problems import Path, Problem, dotted, suggest
 from everloop_schemas.quality_rules import quality_problems
 
 if TYPE_CHECKING:
@@ -56,10 +56,15 @@ def _label_names(pipeline: "Pipeline") -> Iterator[Problem]:
         if name in observed:
             message = f"the observation has a field '{name}' too"
             yield _problem(("label", "fields", name), "ambiguous-name", message, "rename the label's field")
-    name = pipeline.label.name
-    if name in observed or (name in pipeline.label.fields and pipeline.label.expression.strip() != name):
-        message = f"'{name}' is a field's name too"
-        yield _problem(("label", "value", name), "ambiguous-name", message, "rename the label's value")
+    name, text = pipeline.label.name, pipeline.label.expression.strip()
+    if not (name in observed or (name in pipeline.label.fields and text != name)):
+        return
+    known = [*pipeline.label.fields, *pipeline.observation.fields]
+    path = ("label", "value", name)
+    if text.isidentifier() and text not in known:  # a slip, such as {minutes: minuts}
+        yield _problem(path, "unknown-name", f"'{text}' is not known here", suggest(text, known))
+    else:
+        yield _problem(path, "ambiguous-name", f"'{name}' is a field's name too", "rename the label's value")
 
 
 def _fields(pipeline: "Pipeline") -> Iterator[Problem]:
@@ -157,15 +162,28 @@ def _gates(pipeline: "Pipeline") -> Iterator[Problem]:
             message = f"a {pipeline.label.type} label has no metric {gate.metric}"
             yield _problem((*path, "metric"), "allowed-values", message, f"use one of: {', '.join(allowed)}")
         yield from _gate(path, gate)
-        if gate.slice is not None and gate.slice not in {**pipeline.features, **pipeline.observation.fields}:
-            message = f"there is no feature or field '{gate.slice}'"
-            yield _problem((*path, "slice"), "unknown-field", message, "name a category feature")
+        yield from _slice(pipeline, gate.slice, (*path, "slice"))
+
+
+def _slice(pipeline: "Pipeline", name: str | None, path: Path) -> Iterator[Problem]:
+    """A feature's type is known to its compiler, which checks it."""
+    fields = pipeline.observation.fields
+    if name is None or name in pipeline.features:
+        return
+    categories = [field for field, spec in fields.items() if spec.type == "category"]
+    mend = f"name a category feature, or a category field: {', '.join(categories) or 'there is none yet'}"
+    if name not in fields:
+        yield _problem(path, "unknown-field", f"there is no feature or field '{name}'", mend)
+    elif fields[name].type != "category":
+        yield _problem(path, "type", f"'{name}' is a {fields[name].type}; slices are by category", mend)
 
 
 def _gate(path: Path, gate: Gate) -> Iterator[Problem]:
     rules = ("better_than", "at_most_ratio", "at_most", "at_least")
-    if sum(getattr(gate, rule) is not None for rule in rules) != 1:
-        yield _problem(path, "one-rule", "a gate has exactly one rule", f"keep one of: {', '.join(rules)}")
+    given = [rule for rule in rules if getattr(gate, rule) is not None]
+    if len(given) != 1:
+        mend = f"keep one of: {', '.join(given)}" if given else f"add one of: {', '.join(rules)}"
+        yield _problem(path, "one-rule", "a gate has exactly one rule", mend)
     if gate.confidence is not None and gate.better_than is None:
         mend = "add better_than: champion or prior"
         yield _problem((*path, "confidence"), "goes-with", "confidence goes with better_than", mend)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-__all__ = ["Path", "Problem", "dotted", "from_pydantic", "with_lines"]
+__all__ = ["Path", "Problem", "dotted", "from_pydantic", "suggest", "with_lines"]
 
 Path = tuple[str | int, ...]
 """Where a value stands: keys and list positions from the top."""
@@ -96,7 +96,7 @@ def _explain(error: ErrorDetails, path: Path, known_keys: KnownKeys) -> tuple[st
         rule, message, mend = _FIXED[kind]
         return rule, message if rule == "required" else f"{message}, not {value}", mend
     if kind == "extra_forbidden":
-        mend = _suggest(str(path[-1]), known_keys(path[:-1]))
+        mend = suggest(str(path[-1]), known_keys(path[:-1]))
         return "unknown-key", f"there is no key '{path[-1]}' here", mend
     if kind in _LIMITS:
         rule, template = _LIMITS[kind]
@@ -113,7 +113,8 @@ def _own_mend(context: Mapping[str, Any]) -> str:
     return str(context.get("mend", "see the pipeline file's reference"))
 
 
-def _suggest(key: str, known: Sequence[str]) -> str:
+def suggest(key: str, known: Sequence[str]) -> str:
+    """What to write instead of a name that does not exist."""
     close = difflib.get_close_matches(key, known, n=1)
     if close:
         return f"did you mean '{close[0]}'?"

@@ -9,6 +9,7 @@ from everloop.addresses import Addresses, find_addresses
 from everloop.client import Client
 from everloop.errors import EverloopError, UsageError
 from everloop.inference import request_of
+from unit.client.answering import answering
 
 ANSWERS = {
     ("PUT", "/v1/pipelines/orders"): (201, {"pipeline": "orders", "version": 1, "outcome": "created"}),
@@ -146,6 +147,16 @@ def test_all_refused_is_a_result_and_not_a_failure(client):
     assert [one["reason"] for one in client.publish("orders", "labels", [{"id": "1"}]).refused] == [
         "required"
     ]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_what_the_broker_did_not_take_is_never_counted_as_accepted(status):
+    """The rows were well formed, but nobody has them: "accepted" would lose them."""
+    body = {"detail": "Kafka has refused the records", "accepted": 2, "refused": 0, "results": []}
+    with answering({"POST /v1/pipelines/p/labels": (status, body)}) as server:
+        client = Client(Addresses(ingest=server.url))
+        with client, pytest.raises(EverloopError, match="Kafka has refused the records"):
+            client.publish("p", "labels", [{"id": "1"}, {"id": "2"}])
 
 
 def test_nan_is_refused_before_it_is_sent(client, server):

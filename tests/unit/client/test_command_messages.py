@@ -241,3 +241,31 @@ def test_a_failed_test_of_a_file_names_feature_line_expected_and_got(run, tmp_pa
     code, out, _ = run("test", "orders.yaml", "--json")
     assert code == 1
     assert json.loads(out)["tests"][0]["differences"][0]["feature"] == "orders_1h"
+
+
+def test_check_runs_the_tests_of_the_file_too(run, tmp_path):
+    """Who checks a file in a pull request believes that all of it was checked."""
+    (tmp_path / "orders.yaml").write_text(TESTED.replace("EXPECTED", "1"))
+    code, out, _ = run("check", "orders.yaml")
+    assert code == 0
+    assert "has 2 features; its tests pass (1)." in out
+    (tmp_path / "orders.yaml").write_text(TESTED.replace("EXPECTED", "2"))
+    code, _, err = run("check", "orders.yaml")
+    assert code == 1
+    assert err.count("b.orders_1h: expected 2") == 1
+
+
+def test_what_explain_prints_is_a_pipeline_file(run, good, tmp_path):
+    """The file with its defaults filled in must be usable as the next version."""
+    _, out, _ = run("explain", good)
+    assert "# log_price: number" in out
+    (tmp_path / "explained.yaml").write_text(out)
+    assert run("check", "explained.yaml")[0] == 0
+
+
+def test_an_empty_file_is_named(run, tmp_path):
+    """ "0 accepted" with exit code 0 hides the export that failed."""
+    (tmp_path / "empty.ndjson").write_text("\n")
+    code, _, err = run("publish", "orders", "observations", "empty.ndjson")
+    assert code == 1
+    assert "empty.ndjson holds no record" in err

@@ -48,6 +48,22 @@ def test_a_killed_process_is_started_again(supervisor, told, tmp_path):
     assert "ended with exit code -9; starting again in 0.5 s" in told
 
 
+def test_a_killed_process_that_is_back_says_so(supervisor, told, tmp_path):
+    """Who saw "kafka ended" must not have to guess whether the outage is over."""
+    back = tmp_path / "back"
+    back.touch()
+    process = supervised(tmp_path, "import time; time.sleep(60)", ready=back.exists)
+    supervisor.bring_up([process], 5)
+    first = process.child.pid
+    back.unlink()
+    process.child.signal(9)
+    wait_until(lambda: process.child is not None and process.child.pid != first)
+    assert "is ready again" not in told
+    back.touch()
+    wait_until(lambda: "is ready again" in told)
+    assert told[-1] == "is ready again"
+
+
 def test_a_full_disk_is_named(supervisor, told, tmp_path, monkeypatch):
     """A broker on a full disk ends with a stack trace; the user needs the reason."""
     full = shutil._ntuple_diskusage(10**9, 10**9, 0)

@@ -5,6 +5,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+from everloop.addresses import ClientSettings
 from everloop.stack.settings import StackSettings
 from everloop_kernel import settings as kernel
 from everloop_kernel.settings import Settings
@@ -24,6 +25,7 @@ EVERY = [
     kernel.KafkaSettings,
     kernel.PostgresSettings,
     StackSettings,
+    ClientSettings,
     *(cls for service in SERVICES for cls in settings_of(service)),
 ]
 

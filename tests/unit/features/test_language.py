@@ -52,6 +52,14 @@ def problems(features: dict[str, str], **changes: Any) -> list[Problem]:
     return result
 
 
+def test_a_gate_cuts_rows_by_categories_alone() -> None:
+    """A gate on a number's slices would have no evidence, and refuse every model for ever."""
+    gates = [{"metric": "log_loss", "slice": "doubled", "at_most_ratio": 1.3}]
+    (found,) = problems({"doubled": "weight * 2"}, gates=gates)
+    assert (found.field, found.rule) == ("gates[0].slice", "type")
+    assert "'doubled' is a number" in found.message
+
+
 def value(expression: str, event_time_us: int = NEW_YEAR, **fields: Any) -> Any:
     features = compiled({"x": expression})
     return features.vector(fields, event_time_us, features.new_state(1))[0]

@@ -95,7 +95,7 @@ def test_a_good_record_is_normalised() -> None:
         ({"departure": 1767244500}, ("departure", "time")),
         ({"departure": None}, ("departure", "time")),
         ({"departure": "0001-01-01T00:00:00+05:00"}, ("departure", "time")),
-        ({"departure": "2026-01-01T12:06:00Z"}, ("event_time", "event-in-future")),
+        ({"departure": "2026-01-01T12:06:00Z"}, ("departure", "event-in-future")),
         ({"origin": "LHR"}, ("origin", "allowed-values")),
         ({"origin": None}, ("origin", "required")),
         ({"carrier": 1}, ("carrier", "type")),
@@ -118,6 +118,14 @@ def test_each_rule_names_its_field(changes: dict[str, Any], expected: tuple[str,
     """A producer must see what to mend, by field and by a code that never changes."""
     plain = "\x00" not in str(changes.get("carrier"))
     assert rules({**GOOD, **changes}, text_is_plain=plain) == [expected]
+
+
+def test_a_span_is_written_as_in_the_pipeline_file() -> None:
+    """0:05:00 is not what stands in the file that would have to change."""
+    found = check({**GOOD, "departure": "2026-01-01T12:06:00Z"})
+    assert isinstance(found, Refused)
+    (violation,) = found.violations
+    assert violation.mend.startswith("an event time is at most 5m after")
 
 
 @pytest.mark.parametrize("name", ["id", "departure", "origin", "carrier", "distance"])

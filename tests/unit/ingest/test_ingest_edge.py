@@ -215,6 +215,13 @@ async def test_wrong_headers_have_their_own_status(headers: dict[str, str], stat
     assert answer.json()["detail"]
 
 
+async def test_a_missing_field_is_named_without_a_value() -> None:
+    """An empty place between two marks reads like a value that got lost."""
+    async with edge(Broker()) as client:
+        answer = await client.post(URL, json={})
+    assert answer.json()["detail"].startswith("id (required); send text of")
+
+
 async def test_no_broker_no_promise() -> None:
     """202 without an acknowledgement would be a lie; what is known of the rows is said."""
     broker = Broker()
@@ -227,6 +234,7 @@ async def test_no_broker_no_promise() -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert "again" in answer.json()["detail"]
     assert single.status_code == 503
+    assert refused.json()["detail"].startswith("id: 5 (id); send text of")
     assert refused.status_code == 422  # a mistake is the sender's to mend, whatever the broker does
 
 

@@ -184,6 +184,7 @@ def test_problems_have_a_line_a_field_and_a_rule(
         ("gates: [{metric: auc, at_least: 0.5, at_most: 0.6}]", ("gates[0]", "one-rule")),
         ("gates: [{metric: auc, at_least: 0.5, confidence: 0.9}]", ("gates[0].confidence", "goes-with")),
         ("gates: [{metric: auc, at_most_ratio: 1.5}]", ("gates[0]", "goes-with")),
+        ("gates: [{metric: log_loss, slice: note, at_most_ratio: 1.5}]", ("gates[0].slice", "type")),
         ("gates: [{metric: auc, slice: nothing, at_most_ratio: 1.5}]", ("gates[0].slice", "unknown-field")),
         ("gates: [{metric: auc, better_than: yesterday}]", ("gates[0].better_than", "allowed-values")),
         ("training: {when: {cooldown: -1d}}", ("training.when.cooldown", "duration")),
@@ -207,6 +208,26 @@ def test_problems_have_a_line_a_field_and_a_rule(
 )
 def test_problems_of_later_sections(section: str, expected: tuple[str, str]) -> None:
     assert brief(f"{SMALL}{section}\n") == [(13, *expected)]
+
+
+@pytest.mark.parametrize(
+    ("section", "mend"),
+    [
+        ("gates: [{metric: auc}]", "add one of: better_than, at_most_ratio, at_most, at_least"),
+        ("gates: [{metric: auc, at_least: 0.5, at_most: 0.6}]", "keep one of: at_most, at_least"),
+    ],
+)
+def test_a_gate_is_mended_by_what_it_lacks(section: str, mend: str) -> None:
+    """ "Keep one" of rules that are not there is no advice."""
+    assert [problem.mend for problem in problems(SMALL + section)] == [mend]
+
+
+def test_a_slip_in_a_label_that_is_named_as_its_field_is_told_as_a_slip() -> None:
+    """ "Rename it" about a typing mistake would send people away from the mistake."""
+    text = SMALL.replace("value: {gone: left}", "value: {left: lft}")
+    (problem,) = problems(text)
+    assert (problem.field, problem.rule) == ("label.value.left", "unknown-name")
+    assert problem.mend == "did you mean 'left'?"
 
 
 def test_every_problem_is_told_at_once() -> None:

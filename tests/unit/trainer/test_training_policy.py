@@ -115,4 +115,11 @@ def test_a_cause_that_is_switched_off_stays_off():
 def test_the_reason_for_waiting_is_said():
     """Whoever wonders why nothing trains gets numbers, not silence."""
     assert decide(POLICY, situation()).why == "400 of 1000 new labelled rows"
-    assert "cooling down" in decide(POLICY, situation(last=ran(0.5))).why
+    assert decide(POLICY, situation(last=ran(0.5))).why == (
+        "cooling down until 2013-02-01 12:00 in pipeline time, 1d after the last run; "
+        "400 of 1000 new labelled rows"
+    )
+    assert decide(POLICY, situation(last=ran(5))).why == (
+        "400 of 1000 new labelled rows, or 500 of them from 2013-02-26 00:00 in pipeline time on"
+    )
+    assert decide(POLICY, situation(labels=1000)).why.endswith("ingest has yet to announce them")

@@ -3,21 +3,24 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json, PipelineName
-from everloop.cli.output import console, print_json
+from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json, PipelineName, Wait, WaitSeconds
+from everloop.cli.output import console, print_json, tell_waiting
 from everloop.client import Client, PublishResult
 from everloop.errors import EverloopError, UsageError
+from everloop.refusals import NO_MODEL, RefusedError
+from everloop.standing import standing, wait_for_model
 
 __all__ = ["add_to"]
 
 _SHOWN = 5
+_NO_KNOWN_AT = "known-at-not-allowed"
 
 
 class Kind(StrEnum):
@@ -50,6 +53,8 @@ def publish(
 ) -> None:
     """Send records to ingest; exit 1 if one was refused."""
     records = list(_records(_text(file)))
+    if not records:
+        raise EverloopError(f"{file} holds no record: nothing was sent.", "Write one JSON object a line.")
     with Client(data_dir=data_dir) as client:
         result = client.publish(pipeline, kind.value, records, source=source)
     if as_json:
@@ -71,26 +76,60 @@ def predict(
         str | None, typer.Option("--id", help="The id that its label will have.")
     ] = None,
     version: Annotated[int | None, typer.Option(min=1, help="Ask this model version.")] = None,
+    wait: Wait = False,
+    timeout: WaitSeconds = 300.0,
     as_json: Json = False,
 ) -> None:
-    """Ask for one prediction."""
-    given = next(_records(fields), {})
+    """Ask for one prediction; with --wait as soon as there is a model."""
+    given = _fields(fields)
     chosen = prediction_id or given.pop("id", None)
     with Client(data_dir=data_dir) as client:
-        found = client.predict(pipeline, given, prediction_id=chosen, version=version)
+        if wait:
+            wait_for_model(client, pipeline, version, timeout, tell_waiting)
+        try:
+            found = client.predict(pipeline, given, prediction_id=chosen, version=version)
+        except RefusedError as error:
+            raise _no_model(client, pipeline, version, error) from error
     if as_json:
         print_json(dataclasses.asdict(found))
     else:
         console.print(f"{found.output:.6g} by model version {found.model_version}, id {found.id}")
 
 
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--data is no JSON: {error}", """Write for example: -d '{"site": "north"}'"""
+        ) from error
+    if not isinstance(given, dict):
+        raise UsageError(f"--data is no JSON object: {text[:80]}", "Give one object with the fields.")
+    return given
+
+
+def _no_model(client: Client, pipeline: str, version: int | None, error: RefusedError) -> EverloopError:
+    """Why no model answers, as the registry and the trainer know it; serving knows deployments alone."""
+    if error.status not in NO_MODEL or version is not None or client.answers(pipeline):
+        return error
+    return EverloopError(
+        f"{pipeline} has no model that answers yet: {standing(client, pipeline)}.",
+        "Wait for it with --wait, or see `everloop status`.",
+    )
+
+
 def _print(result: PublishResult) -> None:
     console.print(f"{result.accepted} accepted, {len(result.refused)} refused")
     for one in result.refused[:_SHOWN]:
-        rules = "; ".join(
-            f"{v['field'] or 'record'}: {v['rule']}, {v['mend']}" for v in one.get("violations", [])
-        )
-        console.print(f"  row {one['row']}: {one.get('reason')}: {rules}")
+        rules = "; ".join(map(_violation, one.get("violations", []))) or str(one.get("reason"))
+        console.print(f"  record {one['row'] + 1}: {rules}", markup=False)
+    if any(one.get("reason") == _NO_KNOWN_AT for one in result.refused):
+        console.print("  Name a replay source of the pipeline's file with --source, or leave known_at out.")
+
+
+def _violation(violation: Mapping[str, str | None]) -> str:
+    value = f" {violation['value']}" if violation.get("value") else ""
+    return f"{violation['field'] or 'record'}{value} ({violation['rule']}): {violation['mend']}"
 
 
 def _text(file: Path) -> str:

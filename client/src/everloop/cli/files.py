@@ -33,10 +33,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def check(file: File) -> None:
-    """Check a pipeline's file without any service: keys, types, rules, expressions."""
+    """Check a pipeline's file without any service: keys, types, rules, expressions, its own tests."""
     pipeline, compiled = read_file(file)
-    count = len(compiled.names)
-    console.print(f"{file}: the pipeline {pipeline.pipeline} is well formed and has {count} features.")
+    _check_tests(file, pipeline, compiled)
+    count, tests = len(compiled.names), len(pipeline.tests)
+    passed = f"; its tests pass ({tests})" if tests else ""
+    console.print(
+        f"{file}: the pipeline {pipeline.pipeline} is well formed and has {count} features{passed}."
+    )
 
 
 def explain(file: File, *, as_json: Json = False) -> None:
@@ -49,14 +53,14 @@ def explain(file: File, *, as_json: Json = False) -> None:
         return
     print(yaml.safe_dump(definition, sort_keys=False, allow_unicode=True))
     for name, kind in features.items():
-        console.print(f"{name}: {kind}")
+        console.print(f"# {name}: {kind}")
     state = (
         "Its features look at earlier records"
         if compiled.needs_state
         else "Its features need no earlier record"
     )
     console.print(
-        f"{state}; the log has {pipeline.partitions} partitions by {', '.join(pipeline.partition_by)}."
+        f"# {state}; the log has {pipeline.partitions} partitions by {', '.join(pipeline.partition_by)}."
     )
 
 

@@ -1,5 +1,6 @@
 """`everloop trace`: from one prediction back to the rows that trained its model."""
 
+from http.client import NOT_FOUND
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json
 from everloop.cli.output import cell, console, print_json
 from everloop.client import Client
 from everloop.errors import EverloopError
+from everloop.refusals import RefusedError
 
 __all__ = ["add_to", "follow_prediction"]
 
@@ -71,8 +73,15 @@ def _observation(client: Client, prediction: dict[str, Any]) -> dict[str, Any]:
     name, version = prediction["pipeline"], prediction["pipeline_version"]
     try:
         found = client.observation(name, prediction["id"], version)
-    except EverloopError as error:
-        return {"vector": None, "observation": None, "label": None, "note": error.message}
+    except RefusedError as error:
+        if error.status != NOT_FOUND:
+            raise
+        return {
+            "vector": None,
+            "observation": None,
+            "label": None,
+            "note": "its observation was not published",
+        }
     return {key: found[key] for key in ("vector", "observation", "label")}
 
 
@@ -86,13 +95,19 @@ def _tree(found: dict[str, Any]) -> Tree:
     of_run = _add(of_model, f"run {run['run_id']}", run, ("state", "pipeline_time", "unknown"))
     _add(of_run, "trigger", found["trigger"], ("kind", "reason", "event_id"))
     of_data = _add(of_run, "dataset", dataset, ("sha256", "rows", "first_event_time", "last_event_time"))
-    of_data.add(f"cut {dataset['cut']}")
+    of_data.add("cut: " + _cut(dataset["cut"]))
     of_data.add(f"rebuild and compare: {found['verify']}")
     _gates(of_model, found["approvals"])
     _add(tree, "vector", found["vector"] or {"": found.get("note", "none")})
-    _add(tree, "observation", found["observation"] or {"": found.get("note", "none")})
+    _add(tree, "observation", found["observation"] or {"": "not published" if "note" in found else "none"})
     _add(tree, "label", found["label"] or {"": "not known yet"})
     return tree
+
+
+def _cut(cut: dict[str, int]) -> str:
+    """In the order of the partitions, whose numbers JSON has as text."""
+    ends = sorted(cut.items(), key=lambda end: int(end[0]))
+    return ", ".join(f"partition {partition} before offset {offset}" for partition, offset in ends)
 
 
 def _gates(tree: Tree, approvals: dict[str, Any]) -> None:

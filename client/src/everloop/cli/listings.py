@@ -4,9 +4,10 @@ from typing import Any
 
 import typer
 
-from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json, PipelineName
-from everloop.cli.output import print_json, table, when
+from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json, PipelineName, Wait, WaitSeconds
+from everloop.cli.output import print_json, table, tell_waiting, when
 from everloop.client import Client
+from everloop.standing import standing, wait_for_model
 
 __all__ = ["add_to"]
 
@@ -38,10 +39,20 @@ def pipelines(data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: Json = False) ->
     )
 
 
-def models(pipeline: PipelineName, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: Json = False) -> None:
+def models(
+    pipeline: PipelineName,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    *,
+    wait: Wait = False,
+    timeout: WaitSeconds = 300.0,
+    as_json: Json = False,
+) -> None:
     """List a pipeline's model versions: stage, trigger, metrics, gates that failed."""
     with Client(data_dir=data_dir) as client:
+        if wait:
+            wait_for_model(client, pipeline, None, timeout, tell_waiting)
         found = client.models(pipeline)
+        empty = "" if found or as_json else f"No model yet: {standing(client, pipeline)}."
     if as_json:
         print_json(found)
         return
@@ -56,13 +67,16 @@ def models(pipeline: PipelineName, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_j
         )
         for one in found
     )
-    table(("version", "stage", "trigger", "trained", "metrics", "gates"), rows, empty="No model yet.")
+    table(("version", "stage", "trigger", "trained", "metrics", "gates"), rows, empty=empty)
 
 
 def runs(pipeline: PipelineName, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: Json = False) -> None:
     """List a pipeline's training runs, each with what triggered it."""
     with Client(data_dir=data_dir) as client:
         found = client.runs(pipeline)
+        empty = (
+            "" if found else f"No run yet: {standing(client, pipeline)}."
+        )  # also tells an unknown pipeline
     if as_json:
         print_json(found)
         return
@@ -77,7 +91,7 @@ def runs(pipeline: PipelineName, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_jso
         )
         for one in found
     )
-    table(("run", "state", "trigger", "reason", "model", "verdict"), rows, empty="No run yet.")
+    table(("run", "state", "trigger", "reason", "model", "verdict"), rows, empty=empty)
 
 
 def history(pipeline: PipelineName, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: Json = False) -> None:

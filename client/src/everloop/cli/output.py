@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["bytes_text", "cell", "console", "print_json", "table", "when"]
+__all__ = ["bytes_text", "cell", "console", "print_json", "table", "tell_waiting", "when"]
 
 _WIDTH_OF_A_FILE = 300
 
@@ -19,6 +19,11 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 def print_json(value: Any) -> None:
     """Print JSON and nothing else; what JSON does not know, such as a time or a path, becomes text."""
     print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+def tell_waiting(what: str) -> None:
+    """Say what is waited for, beside the output proper."""
+    print(f"waiting: {what}", file=sys.stderr, flush=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:

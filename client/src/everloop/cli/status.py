@@ -42,12 +42,22 @@ def status(data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: Json = False) -> No
         _print(found)
     waiting = [one["name"] for one in found["services"] if not one["ready"]]
     if waiting:
-        raise EverloopError(f"Not ready: {', '.join(waiting)}.", "`everloop up` starts what does not run.")
+        raise EverloopError(f"Not ready: {', '.join(waiting)}.", _mend(found, data_dir))
+
+
+def _mend(found: dict[str, Any], data_dir: Path) -> str:
+    if found["starting"]:
+        return "They are being started: ask again in a moment."
+    if found["pid"] is not None:
+        logs = DataFolder(data_dir).logs
+        return f"`everloop up` runs (pid {found['pid']}) and starts again what ends; the logs: {logs}"
+    return "`everloop up` starts what does not run."
 
 
 def gather(data_dir: Path) -> dict[str, Any]:
     """Everything that `status` shows; a part that cannot be reached is left empty."""
-    record = DataFolder(data_dir).read()
+    folder = DataFolder(data_dir)
+    record = folder.read()
     kafka = KafkaSettings(bootstrap_servers=find_addresses(data_dir).kafka)
     with Client(data_dir=data_dir) as client:
         services = [_service(client, spec.name, record) for spec in SERVICES]
@@ -56,6 +66,7 @@ def gather(data_dir: Path) -> dict[str, Any]:
     lag, events = asyncio.run(_from_kafka(kafka)) if any(one["ready"] for one in services) else ({}, [])
     return {
         "pid": record.pid if record else None,
+        "starting": not record.ready if record else folder.is_held(),
         "services": services,
         "servers": [_process(name, record) for name in ("kafka", "postgres")],
         "lag": lag,
@@ -119,7 +130,7 @@ def _training(client: Client, name: str) -> str | None:
 def _print(found: dict[str, Any]) -> None:
     processes = [*found["servers"], *found["services"]]
     rows = (
-        (one["name"], _state(one), one["pid"], _memory(one), one["cpu_seconds"], one["restarts"])
+        (one["name"], _state(one, found), one["pid"], _memory(one), one["cpu_seconds"], one["restarts"])
         for one in processes
     )
     table(("process", "state", "pid", "memory", "cpu s", "restarts"), rows, empty="")
@@ -129,7 +140,7 @@ def _print(found: dict[str, Any]) -> None:
     table(("group", "behind by"), found["lag"].items(), empty="Kafka does not answer.")
     console.print()
     pipelines = ([one[name] for name in _PIPELINE] for one in found["pipelines"])
-    table(_PIPELINE, pipelines, empty="No pipeline yet: everloop apply FILE")
+    table(_PIPELINE, pipelines, empty=_no_pipeline(found["services"]))
     console.print()
     _print_replays(found["replays"])
     events = (
@@ -145,10 +156,24 @@ def _print_replays(replays: list[dict[str, Any]]) -> None:
         console.print()
 
 
-def _state(one: dict[str, Any]) -> str:
+def _no_pipeline(services: list[dict[str, Any]]) -> str:
+    away = any(one["name"] == "registry" and not one["ready"] for one in services)
+    return "The registry, which knows them, is not ready." if away else "No pipeline yet: everloop apply FILE"
+
+
+def _state(one: dict[str, Any], found: dict[str, Any]) -> str:
     if "ready" not in one:
-        return "runs" if one["pid"] else "not ours"
+        return _state_of_server(one, found)
     return "ready" if one["ready"] else f"not ready: {one['reason']}"
+
+
+def _state_of_server(one: dict[str, Any], found: dict[str, Any]) -> str:
+    """Kafka and PostgreSQL say nothing themselves; of others' nothing is known."""
+    if one["pid"]:
+        return "runs"
+    if found["starting"] or found["pid"] is not None:
+        return "being started"
+    return "not started from this data folder"
 
 
 def _memory(one: dict[str, Any]) -> str | None:

@@ -87,7 +87,7 @@ class DataFolder:
             record = StackRecord(int(saved["pid"]), bool(saved["ready"]), saved["addresses"], processes)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return record if self._is_held() else None
+        return record if self.is_held() else None
 
     def end_leftovers(self) -> list[int]:
         """Kill what services of an earlier stack left behind; returns the pids."""
@@ -106,7 +106,8 @@ class DataFolder:
         except (psutil.Error, OSError):
             return False
 
-    def _is_held(self) -> bool:
+    def is_held(self) -> bool:
+        """Whether a stack has the folder: one that runs, or is about to."""
         try:
             with (self.path / "lock").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,6 +17,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0
 """Having run this long, a process starts again with the first pause."""
 _POLL_SECONDS = 0.2
+_ASK_SECONDS = 1.0
 _FULL_DISK_BYTES = 64 * 2**20
 _MISCONFIGURED = 2
 """The exit code of a service that cannot run as it is set up: trying again does not help."""
@@ -36,6 +37,10 @@ class Supervised:
     pause_seconds: float = field(default=_FIRST_PAUSE_SECONDS, repr=False)
     start_at: float = field(default=0.0, repr=False)
     last_exit_code: int | None = None
+    was_ready: bool = False
+    recovering: bool = False
+    """It was ready, has ended by itself, and has not been ready since."""
+    ask_at: float = field(default=0.0, repr=False)
 
     def start(self) -> None:
         """Start it now."""
@@ -55,6 +60,7 @@ class Supervised:
         self.start_at = time.monotonic() + pause
         self.last_exit_code = self.ended()
         self.child = None
+        self.recovering = self.was_ready
         return pause
 
 
@@ -88,6 +94,7 @@ class Supervisor:
         while waiting:
             for process in [one for one in waiting if one.child is not None and one.ready()]:
                 waiting.remove(process)
+                process.was_ready = True
                 self._tell(process.name, f"ready after {time.monotonic() - begun:.1f} s")
             self._refuse_hopeless(waiting, time.monotonic() - begun > seconds)
             self._over.wait(_POLL_SECONDS / 2 if waiting else 0)
@@ -122,6 +129,15 @@ class Supervisor:
             self._changed()
         elif process.child is None and time.monotonic() >= process.start_at:
             self._restart(process)
+        elif process.child is not None and process.recovering and time.monotonic() >= process.ask_at:
+            self._look_whether_ready(process)
+
+    def _look_whether_ready(self, process: Supervised) -> None:
+        """Say that it is back; asked once a second, for some have to start a program to find out."""
+        process.ask_at = time.monotonic() + _ASK_SECONDS
+        if process.ready():
+            process.recovering = False
+            self._tell(process.name, "is ready again")
 
     def _tell_if_disk_is_full(self, process: Supervised) -> None:
         """Say the one reason that the servers' own last words hide."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import uuid
 
 from everloop_kernel.auth import Tokens, check_bind
@@ -147,7 +146,6 @@ class Wiring:
 
 async def run() -> int:
     """Start serving; returns the process's exit code."""
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # the sandbox forks only to exec
     components = Wiring(ServingSettings(), PlatformSettings(), KafkaSettings()).components()
     gc.collect()
     gc.freeze()  # what stands now stays: the collector need not look at it again and again

@@ -98,12 +98,22 @@ class _Compilation:
             name: self._checked(f"features.{name}", partial(self._feature, parser, text))
             for name, text in self._feature_texts().items()
         }
+        self._check_slices(features)
         if self.problems or label is None:
             return self.problems
         nodes = tuple(node for node in features.values() if node is not None)
         expected = self.pipeline.label.expected_after
         pending_us = max(LEAST_PENDING_US, 4 * round(expected.total_seconds() * 1_000_000))
         return Compiled(tuple(features), nodes, label, pending_us)
+
+    def _check_slices(self, features: Mapping[str, Node | None]) -> None:
+        """Gates cut the rows by the values of a category; the types of fields are checked with the file."""
+        for position, gate in enumerate(self.pipeline.gates):
+            node = features.get(gate.slice) if gate.slice in self.pipeline.features else None
+            if node is not None and node.type != "category":
+                message = f"'{gate.slice}' is a {node.type}; slices are by category"
+                mend = "name a category feature or a category field"
+                self.problems.append(Problem("", 0, f"gates[{position}].slice", "type", message, mend))
 
     def _checked(self, field: str, check: Callable[[], Node]) -> Node | None:
         try:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from opentelemetry import trace
 from pythonjsonlogger.json import JsonFormatter
 
+from everloop_kernel.log_floods import FloodGate
 from everloop_kernel.settings import PlatformSettings
 
 __all__ = ["configure"]
@@ -27,6 +28,8 @@ _QUIET: Final = {
     "asyncio": logging.WARNING,
 }
 """Libraries that say at INFO what no operator reads."""
+_FLOODING: Final = ("aiokafka", "kafka")
+"""Libraries that say the same many times a second while a broker is away."""
 
 
 class _JsonLines(JsonFormatter):
@@ -79,6 +82,8 @@ def configure(service: str, platform: PlatformSettings) -> None:
     handler.setFormatter(
         _JsonLines(service) if platform.log_format == "json" else _Console(service, tracebacks=debugging)
     )
+    if not debugging:
+        handler.addFilter(FloodGate(_FLOODING))
     logging.basicConfig(level=platform.log_level, handlers=[handler], force=True)
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(logging.DEBUG if debugging else level)

@@ -67,7 +67,7 @@ class Table:
 
     def not_ready(self) -> str | None:
         """Ready once complete; an absent broker later on does not change that."""
-        return None if self.caught_up.is_set() else f"{self.name} is not read to its end yet"
+        return None if self.caught_up.is_set() else "not read to its end yet"
 
     def stop(self) -> None:
         """Return from `run`."""

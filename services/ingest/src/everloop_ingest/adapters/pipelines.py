@@ -60,7 +60,8 @@ class Pipelines:
             self._contracts.pop(name, None)
         elif contract is not None:
             self._contracts[name] = contract
-            log.info("the contract of %s is in force", name)
+            if self.table.caught_up.is_set():  # at a start the topic tells every version there ever was
+                log.info("a new contract of %s is in force", name)
         if known != (name in self._contracts):
             self._announce(name)
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 from everloop_features import RecordRules, compile_rules, microseconds
+from everloop_schemas.durations import format_duration
 from everloop_schemas.events import Violation
 from everloop_schemas.pipeline import Pipeline
 from msgspec import UNSET
@@ -179,11 +180,13 @@ class Contract:
         if head.known_at is not UNSET:
             wrong += self._given_known_at(known_at, now, replays=replays)
         if event_time - known_at > self._skew:
-            mend = f"an event time is at most {self._skew} after the record is known: correct the clock"
-            wrong.append(found("event_time", text_of(event_time), "event-in-future", mend))
+            skew = format_duration(self._skew)
+            mend = f"an event time is at most {skew} after the record is known: correct the clock"
+            name = self._observed_time if kind == "observation" else "event_time"
+            wrong.append(found(name, text_of(event_time), "event-in-future", mend))
         if self._lateness is not None and kind == "observation" and known_at - event_time > self._lateness:
-            mend = f"send an observation within {self._lateness} of its event time"
-            wrong.append(found("event_time", text_of(event_time), "late", mend, self._when_late))
+            mend = f"send an observation within {format_duration(self._lateness)} of its event time"
+            wrong.append(found(self._observed_time, text_of(event_time), "late", mend, self._when_late))
         if kind in self._rules:
             wrong += _crossed(self._rules[kind], self._shapes[kind], fields, event_time)
         return wrong

@@ -277,7 +277,7 @@ def _all_refused(results: Results, first: Mapping[str, Any]) -> Response:
     field, value, rule, mend = (first["violations"][0][name] for name in ("field", "value", "rule", "mend"))
     return problem_response(
         400 if one_is_no_json else 422,
-        f"{field or 'The record'}: {value} ({rule}); {mend}.",
+        f"{': '.join(filter(None, (field or 'The record', value)))} ({rule}); {mend}.",
         title="Malformed JSON" if one_is_no_json else "Every record was refused",
         **results.members(),
     )

@@ -79,7 +79,7 @@ def approval_refused(model: Model, deployment: Deployment, *, override: bool) ->
     if failed and not override:
         return Refusal(
             f"version {model.version} failed its gates: {', '.join(failed)}",
-            'send "override": true with a reason to approve it all the same',
+            'to approve it all the same, give a reason and --override (over HTTP: "override": true)',
         )
     if deployment.champion_version == model.version:
         return Refusal(f"version {model.version} is the champion already", "nothing needs to be done")

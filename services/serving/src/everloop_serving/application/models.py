@@ -105,4 +105,7 @@ class Models:
         if pipeline in self._arms or pipeline in self.pending:
             why = self.pending.get(pipeline, "no champion is deployed")
             return ModelNotReady(f"{pipeline!r} cannot answer yet: {why}")
-        return UnknownModel(f"no model {pipeline!r} is deployed")
+        return UnknownModel(
+            f"no model of {pipeline!r} is deployed: there is no such pipeline, or none of its models is "
+            "approved yet; `everloop status` tells which"
+        )

@@ -8,9 +8,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from everloop_schemas.durations import format_duration
 from everloop_schemas.events import Trigger
 
-__all__ = ["Arrival", "Decision", "DriftSignal", "LastRun", "ManualRequest", "Policy", "Situation", "decide"]
+__all__ = [
+    "Arrival",
+    "Decision",
+    "DriftSignal",
+    "LastRun",
+    "ManualRequest",
+    "Policy",
+    "Situation",
+    "decide",
+    "due_at",
+    "rests_until",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,18 @@ def _triggers(policy: Policy, now: Situation) -> Iterator[Trigger]:
     return (trigger for rule in rules if (trigger := rule(policy, now)) is not None)
 
 
+def rests_until(policy: Policy, now: Situation) -> datetime | None:
+    """Until when (pipeline time) neither data, drift nor age starts a run; None before the first run."""
+    return None if now.last is None else now.last.decided_at + policy.cooldown
+
+
+def due_at(policy: Policy, now: Situation) -> datetime | None:
+    """From when on (pipeline time) age alone asks for a run; None where it never does, or not yet."""
+    if now.last is None or policy.max_age is None:
+        return None
+    return now.last.decided_at + policy.max_age
+
+
 def _cooling(policy: Policy, now: Situation) -> bool:
     return now.age is not None and now.age < policy.cooldown
 
@@ -166,8 +190,30 @@ def _schedule(policy: Policy, now: Situation) -> Trigger | None:
 def _why_not(policy: Policy, now: Situation) -> str:
     if now.blocked:
         return f"blocked by the quality of the data: {now.blocked}"
-    if _cooling(policy, now):
-        return f"cooling down: {now.age} of {policy.cooldown} since the last run"
-    if policy.new_labelled_rows is not None:
-        return f"{now.new_labels} of {policy.new_labelled_rows} new labelled rows"
-    return f"{now.new_labels} new labelled rows; nothing asks for a run"
+    until = rests_until(policy, now)
+    if _cooling(policy, now) and until is not None:
+        rest = f"{format_duration(policy.cooldown)} after the last run"
+        return f"cooling down until {_minute(until)} in pipeline time, {rest}; {_rows(policy, now)}"
+    return _rows(policy, now) + _by_age(policy, now)
+
+
+def _rows(policy: Policy, now: Situation) -> str:
+    if policy.new_labelled_rows is None:
+        return f"{now.new_labels} new labelled rows; their number asks for no run"
+    counted = f"{now.new_labels} of {policy.new_labelled_rows} new labelled rows"
+    return (
+        counted
+        if now.new_labels < policy.new_labelled_rows
+        else f"{counted}; ingest has yet to announce them"
+    )
+
+
+def _by_age(policy: Policy, now: Situation) -> str:
+    due = due_at(policy, now)
+    if due is None:
+        return ""
+    return f", or {policy.minimum_rows} of them from {_minute(due)} in pipeline time on"
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}"

@@ -18,11 +18,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from everloop_trainer.application.consider import consider, policy_of
-from everloop_trainer.application.ports import CrashedError, Decisions
+from everloop_trainer.application.ports import CrashedError, Decisions, Desk
 from everloop_trainer.application.queries import Book, RunRecord
 from everloop_trainer.application.verify import RawLogs, Rebuilds, verify
 from everloop_trainer.domain import parameters
-from everloop_trainer.domain.policy import decide
+from everloop_trainer.domain.policy import decide, due_at, rests_until
 from everloop_trainer.domain.runs import run_id_of
 
 __all__ = ["Api", "routes"]
@@ -146,11 +146,8 @@ async def _training(api: Api, request: Request) -> Response:
     """Where a pipeline stands: what has come since the last run, and what the next one waits for."""
     require(request, "reader")
     pipeline = request.path_params["pipeline"]
-    async with api.begin() as work:
-        desk = await work.desk(pipeline)
-        if desk is None:
-            raise _no_pipeline(pipeline)
-    now = desk.situation
+    desk = await _require_pipeline(api, pipeline)
+    now, policy = desk.situation, policy_of(desk.definition.pipeline)
     return json_response(
         {
             "pipeline": pipeline,
@@ -158,10 +155,13 @@ async def _training(api: Api, request: Request) -> Response:
             "pipeline_time": now.pipeline_time,
             "labels": now.labels,
             "new_labels": now.new_labels,
+            "new_labels_wanted": policy.new_labelled_rows,
+            "rests_until": rests_until(policy, now),
+            "due_at": due_at(policy, now),
             "active": now.active,
             "pending_drift": now.drift is not None,
             "blocked": now.blocked,
-            "waiting_for": decide(policy_of(desk.definition.pipeline), now).why,
+            "waiting_for": decide(policy, now).why,
         }
     )
 
@@ -195,6 +195,7 @@ async def _verify(api: Api, request: Request) -> Response:
     pipeline, version = request.path_params["pipeline"], request.path_params["version"]
     made = await api.book.made(pipeline, version)
     if made is None:
+        await _require_pipeline(api, pipeline)
         raise Problem(404, "No such model", f"This trainer has made no version {version} of {pipeline}")
     async with api.one_at_a_time:
         try:
@@ -202,6 +203,14 @@ async def _verify(api: Api, request: Request) -> Response:
         except CrashedError as error:
             raise Problem(500, "Could not rebuild", f"The rebuilding process died: {error}") from error
     return json_response({"pipeline": pipeline, "model_version": version, **asdict(verification)})
+
+
+async def _require_pipeline(api: Api, pipeline: str) -> Desk:
+    async with api.begin() as work:
+        desk = await work.desk(pipeline)
+    if desk is None:
+        raise _no_pipeline(pipeline)
+    return desk
 
 
 def _no_pipeline(pipeline: str) -> Problem:
