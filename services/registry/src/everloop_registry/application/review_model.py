@@ -39,7 +39,9 @@ async def review_model(trained: ModelTrained, work: Work, office: Office) -> Non
             "unknown-pipeline-version",
             f"pipeline {trained.pipeline!r} has no version {trained.pipeline_version}; apply its file first",
         )
-    evidence = Evidence(trained.metrics, trained.champion_version, deployment.champion_version)
+    evidence = Evidence(
+        trained.metrics, trained.champion_version, deployment.champion_version, trained.unseen
+    )
     declared = evaluate(declared_gates(pipeline.definition), evidence)
     verdict = Verdict((artifact, *declared.gates))
     await _decide(trained, verdict, declared_rollout(pipeline.definition), work, office)
