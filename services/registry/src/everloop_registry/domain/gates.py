@@ -232,7 +232,8 @@ def _why_not_compared(evidence: Evidence) -> str:
     if evidence.compared_with is not None:
         return f"compared with version {evidence.compared_with}, but {champion} by now; {_TRAIN_AGAIN}"
     if unseen is not None and unseen.champion_version != evidence.champion_version:
-        return f"trained when version {unseen.champion_version} was in force, but {champion} by now; {_TRAIN_AGAIN}"
+        before = f"trained when version {unseen.champion_version} was in force"
+        return f"{before}, but {champion} by now; {_TRAIN_AGAIN}"
     if unseen is None or unseen.rows >= unseen.needed:
         return f"compared with no champion, but {champion}; {_TRAIN_AGAIN}"
     return (

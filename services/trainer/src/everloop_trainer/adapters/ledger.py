@@ -160,7 +160,9 @@ class ConclusionWork(PostgresWork):
             )
             return None
         await self._connection.execute(
-            "INSERT INTO models VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO models (pipeline, model_version, run_id, pipeline_version, artifact_sha256,"
+            " dataset_sha256, last_event_time, unseen_champion, unseen_rows)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             run.pipeline,
             version,
             run.run_id,
@@ -168,6 +170,8 @@ class ConclusionWork(PostgresWork):
             trained.artifact_sha256,
             trained.dataset.sha256,
             trained.dataset.last_event_time,
+            trained.unseen and trained.unseen.champion_version,
+            trained.unseen and trained.unseen.rows,
         )
         return version
 

@@ -158,6 +158,7 @@ async def _training(api: Api, request: Request) -> Response:
             "pipeline_time": now.pipeline_time,
             "labels": now.labels,
             "new_labels": now.new_labels,
+            "unseen_labels": now.unseen,
             "active": now.active,
             "pending_drift": now.drift is not None,
             "blocked": now.blocked,
