@@ -400,5 +400,8 @@ async def test_a_changed_pipeline_waits_until_it_can_be_compared(broker, postgre
 async def waits_with(process, name, said):
     """Wait until the trainer gives this reason for not training."""
     async with asyncio.timeout(30):
-        while said not in (await process.get(f"/v1/pipelines/{name}/training")).json()["waiting_for"]:
+        while True:
+            status = (await process.get(f"/v1/pipelines/{name}/training")).json()
+            if said in status["waiting_for"]:
+                break
             await asyncio.sleep(0.2)
