@@ -9,6 +9,7 @@ from everloop_schemas.events import GateResult, MetricEvidence, SliceEvidence, U
 
 __all__ = [
     "MINIMUM_SLICE_ROWS",
+    "AfterRollback",
     "BetterThan",
     "Evidence",
     "Gate",
@@ -140,6 +141,20 @@ class BetterThan:
         passed = share >= least
         reason = f"{words}, with confidence {share:.4g}" + ("" if passed else f", below {least:.4g}")
         return GateResult(name=self.name, passed=passed, reason=reason, observed=share, limit=least)
+
+
+@dataclass(frozen=True, slots=True)
+class AfterRollback:
+    """Whatever the file declares: a person's rollback stands until a model was compared with its champion."""
+
+    name: str = "rollback"
+
+    def check(self, evidence: Evidence) -> GateResult:
+        """Pass when the champion in force is the one that the candidate was compared with."""
+        if evidence.compared_with != evidence.champion_version:
+            return _failed(self.name, f"a rollback stands: {_why_not_compared(evidence)}")
+        reason = f"compared with version {evidence.champion_version}, which a rollback brought back"
+        return GateResult(name=self.name, passed=True, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
