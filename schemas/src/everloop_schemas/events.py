@@ -46,6 +46,7 @@ __all__ = [
     "SliceEvidence",
     "Tallied",
     "Trigger",
+    "UnseenRows",
     "VectorComputed",
     "Violation",
     "WindowMeasured",
@@ -388,6 +389,14 @@ class MetricEvidence(Part):
     slices: list[SliceEvidence] = []
 
 
+class UnseenRows(Part):
+    """How many labelled rows the champion has not trained on, and how many a comparison with it needs."""
+
+    champion_version: int = Field(description="the champion when the run was trained")
+    rows: int = Field(ge=0)
+    needed: int = Field(ge=0)
+
+
 class ModelTrained(Event):
     """A model version exists; nobody has judged it yet."""
 
@@ -400,6 +409,9 @@ class ModelTrained(Event):
     dataset: DatasetRef
     artifact: ArtifactRef
     champion_version: int | None = Field(description="the version it was compared with")
+    unseen: UnseenRows | None = Field(
+        default=None, description="absent where there was no champion to compare with"
+    )
     metrics: list[MetricEvidence]
     parameters: dict[str, Value]
     libraries: dict[str, str]

@@ -104,6 +104,12 @@ class World:
             self._add(origin, "label", f"f{i}", at + timedelta(hours=2), told)
         self.made += rows
 
+    def live(self, at):
+        """Add one observation of another time than the history's, and its label."""
+        fields = {"origin": "EWR", "carrier": "A", "wind": 0.5, "wet": True}
+        self._add(0, "observation", "live", at, fields)
+        self._add(0, "label", "live", at, {"origin": "EWR", "delay": 1.0})
+
     def correct(self, *, retracted=(), revised=(), nullified=()):
         """Withdraw observations; give labels another value, or none."""
         at = START + timedelta(minutes=6) * self.made + timedelta(hours=3)

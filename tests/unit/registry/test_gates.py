@@ -2,7 +2,7 @@ import math
 
 import pytest
 from everloop_registry.domain.gates import BetterThan, Evidence, Limit, SliceRatio, Verdict, evaluate
-from everloop_schemas.events import MetricEvidence, SliceEvidence
+from everloop_schemas.events import MetricEvidence, SliceEvidence, UnseenRows
 
 
 def metric(**changes) -> MetricEvidence:
@@ -58,6 +58,27 @@ def test_a_comparison_with_another_version_than_the_champion_fails(compared_with
     result = BetterThan("log_loss", "champion").check(evidence(metric(), compared_with=compared_with))
     assert not result.passed
     assert "the champion is version 3" in result.reason
+
+
+def test_a_model_that_could_not_be_compared_says_how_many_rows_are_missing() -> None:
+    """Who changed a pipeline must not stand before a closed gate without knowing what opens it."""
+    few = UnseenRows(champion_version=2, rows=37, needed=200)
+    result = BetterThan("log_loss", "champion").check(Evidence([metric(champion=None)], None, 2, few))
+    assert not result.passed
+    assert result.reason == (
+        "only 37 of the 200 labelled rows needed for a comparison are newer than what the champion was"
+        " trained on; send more labels, or approve it with --override"
+    )
+
+
+@pytest.mark.parametrize(("compared_with", "said"), [(2, "compared with"), (None, "trained when")])
+def test_a_champion_that_changed_while_a_model_was_trained_is_said_so(compared_with, said) -> None:
+    """After a rollback nobody must look for missing rows: the model met another champion."""
+    few = UnseenRows(champion_version=2, rows=37, needed=200)
+    result = BetterThan("log_loss", "champion").check(Evidence([metric()], compared_with, 1, few))
+    assert not result.passed
+    assert result.reason.startswith(f"{said} version 2")
+    assert "but the champion is version 1 by now; the next run is compared with it" in result.reason
 
 
 def test_confidence_below_its_limit_fails() -> None:

@@ -174,3 +174,36 @@ async def test_a_tampered_deployment_fails_verification(work, office, signing_ke
             public.verify(base64.b64decode(event.signature), signed_bytes({**received, name: value}))
     with pytest.raises(InvalidSignature):
         public.verify(base64.b64decode(event.signature), signed_bytes({**received, "added": 1}))
+
+
+async def test_a_rollback_stands_until_a_model_was_compared_with_its_champion(
+    work, office, define, trained
+) -> None:
+    """A run that was under way met another champion: its model must not undo what a person decided.
+
+    Whatever the gates ask for: these have nothing to do with the champion.
+    """
+    define(gates=[PRIOR_GATE])
+    for version in (1, 2):
+        await review_model(trained(version, champion_version=version - 1 or None), work, office)
+    await roll_back(work, office, WISH)
+    for version, met in ((3, 2), (4, None)):
+        await review_model(trained(version, champion_version=met), work, office)
+        deployment = await work.deployment("p")
+        assert (deployment.champion_version, deployment.rolled_back) == (1, True)
+        assert "a rollback stands" in work.kept["p", version].decision.reason
+    await review_model(trained(5, champion_version=1), work, office)
+    deployment = await work.deployment("p")
+    assert (deployment.champion_version, deployment.rolled_back) == (5, False)
+    await review_model(trained(6, champion_version=1), work, office)
+    assert (await work.deployment("p")).champion_version == 6
+
+
+async def test_a_person_may_end_a_rollback(work, office, define, trained) -> None:
+    """The decision is a person's: another one may replace it, and then the gates decide as before."""
+    define(gates=[PRIOR_GATE])
+    for version in (1, 2):
+        await review_model(trained(version, champion_version=version - 1 or None), work, office)
+    await roll_back(work, office, WISH)
+    await approve(work, office, WISH, 2)
+    assert not (await work.deployment("p")).rolled_back

@@ -12,7 +12,8 @@ from everloop_trainer.domain.dataset import Column, Labels, Retractions, assembl
 from everloop_trainer.domain.digest import dataset_sha256
 from everloop_trainer.domain.records import Records, retractions_among
 from everloop_trainer.domain.retracted import RETRACTED
-from everloop_trainer.domain.split import split
+from everloop_trainer.domain.seen import seen_rows
+from everloop_trainer.domain.split import split, split_by_time
 
 sys.path.insert(0, str(Path(__file__).parent))
 from trainer_data import HOUR, IDENTITY, START, dataset, labels, vectors
@@ -221,7 +222,64 @@ def test_history_loaded_at_once_is_split_by_the_labels_own_time():
 def test_the_champion_is_only_judged_on_rows_it_has_not_seen():
     """A champion that is compared on its own training rows looks too good, and nothing replaces it."""
     made = dataset(1000)
-    parts = split(made, 0.5, int(made.event_time[699]), 100)
+    seen = np.arange(1000) < 700
+    parts = split(made, 0.5, seen, 100)
     assert parts.comparable
     assert parts.test[0] == 700
-    assert not split(made, 0.5, int(made.event_time[801]), 100).comparable
+    assert not split(made, 0.5, np.arange(1000) < 801, 100).comparable
+
+
+def test_a_newer_row_that_the_champion_has_seen_bars_no_comparison():
+    """One live observation among loaded history must not block every later promotion."""
+    made = dataset(1000)
+    seen = (np.arange(1000) < 700) | (np.arange(1000) == 999)
+    parts = split(made, 0.5, seen, 100)
+    assert parts.comparable
+    assert parts.test.tolist() == list(range(700, 999))
+    assert made.label_known_at[parts.train].max() <= made.event_time[700]
+
+
+def test_where_few_of_the_newest_rows_are_unseen_older_unseen_ones_judge_too():
+    """A tenth of a thousand rows is too few to compare on, however many more the champion has not seen."""
+    made = dataset(1000)
+    parts = split(made, 0.1, np.arange(1000) < 600, 100)
+    assert parts.comparable
+    assert parts.test.tolist() == list(range(800, 1000))
+
+
+def test_old_history_that_comes_late_leaves_nothing_to_train_on_and_is_not_judged_by():
+    """Rows older than all others may be unseen: a model of what is older still would know nothing."""
+    made = dataset(1000)
+    parts = split(made, 0.2, np.arange(1000) >= 250, 100)
+    assert not parts.comparable
+    assert parts.test.tolist() == list(range(800, 1000))
+
+
+def test_what_a_model_has_seen_goes_by_its_cut_and_by_id():
+    """Rows without a label at its cut are new to it; a revised label or an observation sent again is not."""
+    given, told = vectors(12, partitions=1), labels(12, partitions=1)
+    made = assemble(IDENTITY, given, told, {0: 100}, 0)
+    assert seen_rows(made, given, told, {0: 6}).tolist() == [True] * 3 + [False] * 9
+    assert seen_rows(made, given, told, {0: 5}).tolist() == [True] * 2 + [False] * 10
+    assert not seen_rows(made, given, told, {}).any()
+    revised = dataclasses.replace(
+        told,
+        ids=[*told.ids, "r1"],
+        partition=np.r_[told.partition, 0],
+        offset=np.r_[told.offset, 50],
+        event_time=np.r_[told.event_time, START],
+        known_at=np.r_[told.known_at, told.known_at.max() + 1],
+        value=np.r_[told.value, 1.0],
+    )
+    again = assemble(IDENTITY, given, revised, {0: 100}, 0)
+    assert seen_rows(again, given, revised, {0: 6}).tolist() == [True] * 3 + [False] * 9
+
+
+def test_jobs_that_name_no_cut_are_split_as_they_were():
+    """A model made by an earlier release must still be rebuilt to the byte."""
+    made = dataset(1000)
+    parts = split_by_time(made, 0.5, int(made.event_time[699]), 100)
+    assert (parts.comparable, int(parts.test[0])) == (True, 700)
+    parts = split_by_time(made, 0.1, int(made.event_time[599]), 100)
+    assert (parts.comparable, int(parts.test[0])) == (True, 900)
+    assert not split_by_time(made, 0.5, int(made.event_time[801]), 100).comparable

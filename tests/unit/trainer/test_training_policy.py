@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,6 +8,7 @@ from everloop_trainer.domain.policy import (
     LastRun,
     ManualRequest,
     Policy,
+    Reigning,
     Situation,
     decide,
 )
@@ -123,3 +125,50 @@ def test_the_reason_for_waiting_is_said():
         "400 of 1000 new labelled rows, or 500 of them from 2013-02-26 00:00 in pipeline time on"
     )
     assert decide(POLICY, situation(labels=1000)).why.endswith("ingest has yet to announce them")
+
+
+COMPARED = replace(POLICY, compared_rows=200)
+CHANGED = {"pipeline_version": 2, "definition_event_id": "p", "champion": Reigning(3, 1, 600)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({**CHANGED, "last": ran(0, labels=600)}, id="changed pipeline"),
+        pytest.param(
+            {"drift": DriftSignal("d", "feature", 1), "champion": Reigning(3, 1, 600), "last": ran()},
+            id="drift",
+        ),
+        pytest.param({"arrival": Arrival("a"), "champion": Reigning(3, 1, 600), "last": ran(30)}, id="age"),
+    ],
+)
+def test_a_run_waits_until_its_model_can_be_compared(changes):
+    """A run whose model must be rejected for want of rows wastes the trigger: nothing would start again."""
+    early = situation(labels=799, **changes)
+    assert kind(early, COMPARED) is None
+    assert kind(situation(labels=800, **changes), COMPARED) == kind(early, POLICY) != None  # noqa: E711
+    assert decide(COMPARED, early).why.endswith(
+        "starts when it can be compared with the champion: 199 of the 200 labelled rows needed are newer than"
+        " what model 3 was trained on"
+    )
+
+
+def test_a_person_is_not_held_back_and_nobody_is_without_a_champion():
+    """Who asks has looked; the first model has nothing to be compared with."""
+    asked = situation(labels=700, manual=ManualRequest("m", "x"), **CHANGED, last=ran(0, labels=600))
+    assert kind(asked, COMPARED) == ("manual", "m")
+    alone = situation(labels=700, **{**CHANGED, "champion": None}, last=ran(0, labels=600))
+    assert kind(alone, COMPARED) == ("changed-pipeline", "p")
+
+
+def test_a_changed_pipeline_that_could_not_be_compared_is_trained_again_when_it_can():
+    """Labels without value make no rows: two hundred of them promised a comparison that there was not."""
+    tried = LastRun(2, 800, NOW, unseen_rows=150)
+    early = situation(labels=849, arrival=Arrival("a"), **CHANGED, last=tried)
+    assert kind(early, COMPARED) is None
+    assert "199 of the 200" in decide(COMPARED, early).why
+    assert kind(replace(early, labels=850), COMPARED) == ("changed-pipeline", "a")
+    done = replace(early, labels=850, last=replace(tried, unseen_rows=200))
+    assert kind(done, COMPARED) is None
+    deployed = replace(early, labels=850, champion=Reigning(4, 2, 600))
+    assert kind(deployed, COMPARED) is None

@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from everloop_features import compile as compile_pipeline
+from everloop_schemas.events import UnseenRows
 from everloop_schemas.pipeline import from_definition
 from everloop_trainer.adapters.log_files import replayed
 from everloop_trainer.adapters.log_format import append
 from everloop_trainer.domain.artifact import unpack_model
+from everloop_trainer.domain.comparison import MINIMUM_COMPARED_ROWS
 from everloop_trainer.domain.job import Champion, LogFile
 from everloop_trainer.domain.retracted import RETRACTED
-from everloop_trainer.domain.split import MINIMUM_COMPARED_ROWS
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_files import START_US, STEP_US, child_command, definition, job, train, write, write_pile
@@ -134,6 +136,7 @@ def champion(tmp_path, segments, rows, version=1):
         pipeline_version=version,
         artifact_sha256=sha256,
         last_event_time=outcome.trained.dataset.last_event_time,
+        cut=made.cut,
     )
 
 
@@ -158,6 +161,30 @@ def test_a_champion_without_enough_new_rows_is_not_compared(tmp_path):
     outcome, _ = train(tmp_path, job(segments, ROWS, champion=reigning))
     assert outcome.trained.champion_version is None
     assert outcome.trained.metrics[0].champion is None
+    assert outcome.trained.unseen == UnseenRows(champion_version=1, rows=198, needed=200)
+
+
+def test_one_newer_row_that_the_champion_has_seen_bars_no_comparison(tmp_path):
+    """History with one live observation in it: every later row of that history was taken for known."""
+    segments = write(tmp_path, ROWS)
+    reigning = champion(tmp_path, segments, 800)
+    live = reigning.last_event_time + timedelta(days=3650)
+    reigning = reigning.model_copy(update={"last_event_time": live})
+    outcome, _ = train(tmp_path, job(segments, ROWS, champion=reigning))
+    assert outcome.trained.champion_version == 1
+    assert outcome.trained.unseen.rows == ROWS - 800
+
+
+def test_a_job_of_an_earlier_release_gives_the_model_it_gave(tmp_path):
+    """Without refit the published model depends on the split: verification must find the old one."""
+    segments = write(tmp_path, ROWS)
+    reigning = champion(tmp_path, segments, 800)
+    unrefitted = definition(refit="false")
+    without = reigning.model_copy(update={"cut": None})
+    now, _ = train(tmp_path, job(segments, ROWS, definition=unrefitted, champion=reigning), "now")
+    then, _ = train(tmp_path, job(segments, ROWS, definition=unrefitted, champion=without), "then")
+    assert then.trained.artifact_sha256 == now.trained.artifact_sha256
+    assert then.trained.unseen is None
 
 
 def test_a_champion_of_another_pipeline_version_is_asked_by_its_own_vectors(tmp_path):

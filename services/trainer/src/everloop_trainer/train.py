@@ -55,7 +55,7 @@ def _train(job: Job, root: Path) -> tuple[Trained, bytes]:
         )
     with watch.step("assemble"):
         observations, labels, vectors = _below_cut(job, root, compiled)
-        dataset = snapshot(
+        taken = snapshot(
             job=job,
             pipeline=pipeline,
             evaluator=compiled,
@@ -65,7 +65,8 @@ def _train(job: Job, root: Path) -> tuple[Trained, bytes]:
         )
     verifying = job.log is not None
     champion = None if job.champion is None or verifying else _champion(job, job.champion, root)
-    trained, data = train(Training(job, pipeline, dataset, LightGbm(pipeline.label.type), champion, watch))
+    learner = LightGbm(pipeline.label.type)
+    trained, data = train(Training(job, pipeline, taken.dataset, taken.seen, learner, champion, watch))
     if verifying:
         return trained, data
     with watch.step("profile"):

@@ -233,7 +233,7 @@ class PostgresWork:
     async def verdict(self, model: ModelRow, kind: str) -> VerdictRow | None:
         """The newest verdict of a kind on a model."""
         row = await self._connection.fetchrow(
-            "SELECT kind, day, value, threshold, detected, evidence FROM verdicts"
+            "SELECT kind, day, value, threshold, detected, evidence, alarmed FROM verdicts"
             " WHERE pipeline = $1 AND model_version = $2 AND kind = $3",
             model.pipeline,
             model.model_version,
@@ -244,10 +244,10 @@ class PostgresWork:
     async def keep_verdict(self, model: ModelRow, verdict: VerdictRow) -> None:
         """Replace the verdict of its kind."""
         await self._connection.execute(
-            "INSERT INTO verdicts VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+            "INSERT INTO verdicts VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
             " ON CONFLICT (pipeline, model_version, kind) DO UPDATE SET day = excluded.day,"
             " value = excluded.value, threshold = excluded.threshold, detected = excluded.detected,"
-            " evidence = excluded.evidence",
+            " evidence = excluded.evidence, alarmed = excluded.alarmed",
             model.pipeline,
             model.model_version,
             verdict.kind,
@@ -256,6 +256,7 @@ class PostgresWork:
             verdict.threshold,
             verdict.detected,
             json.dumps(verdict.evidence),
+            verdict.alarmed,
         )
         labels = (model.pipeline, str(model.model_version), verdict.kind)
         metrics.DRIFT_STATISTIC.labels(*labels).set(verdict.value)

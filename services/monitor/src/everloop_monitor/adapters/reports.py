@@ -49,8 +49,8 @@ class Reports:
     async def verdicts(self, pipeline: str) -> list[dict[str, Any]]:
         """The newest judgement of each model and kind."""
         rows = await self._pool.fetch(
-            "SELECT model_version, kind, day::text, value, threshold, detected, evidence FROM verdicts"
-            " WHERE pipeline = $1 ORDER BY model_version, kind",
+            "SELECT model_version, kind, day::text, value, threshold, detected, evidence, alarmed::text"
+            " FROM verdicts WHERE pipeline = $1 ORDER BY model_version, kind",
             pipeline,
         )
         return [{**row, "evidence": json.loads(row["evidence"])} for row in rows]

@@ -1,6 +1,7 @@
 """Judge every champion on the days that are over; say so when the world has moved."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, Literal
 
@@ -29,7 +30,10 @@ Days = Mapping[date, Sequence[Sketch]]
 
 
 async def judge_champions(work: Work) -> None:
-    """Judge each pipeline's champion, once a day of pipeline time, by its features and by its loss."""
+    """Judge each pipeline's champion, once a day of pipeline time, by its features and by its loss.
+
+    After an alarm the kind rests for `monitor.reference_days`; then the days since the alarm are judged.
+    """
     for model in await work.champions():
         definition = await work.definition(model.pipeline, model.pipeline_version)
         if definition is not None:
@@ -41,22 +45,24 @@ async def judge_champions(work: Work) -> None:
 async def _judge_features(work: Work, model: ModelRow, pipeline: Pipeline) -> None:
     reached = watermark(await work.reached(model.pipeline, "vectors"))
     day = last_complete_day(reached) if reached else None
-    if day is None or not await _due(work, model, "feature", day):
+    known = await work.verdict(model, "feature")
+    if day is None or not _due(known, day, pipeline):
         return
     trained = day_of(model.last_event_time)
     first = trained - timedelta(days=pipeline.monitor.reference_days)
     days = await work.days(model.pipeline, model.pipeline_version, first, day)
-    drift = _compare_days(pipeline, days, trained, day)
+    since = trained if known is None or known.alarmed is None else max(trained, known.alarmed)
+    drift = _compare_days(pipeline, days, trained, since=since, last=day)
     if drift is not None:
-        await _conclude(work, model, "feature", day=day, since=trained, drift=drift)
+        await _conclude(work, model, known, _Look("feature", day, since, drift))
     await work.merge_days(model.pipeline, model.pipeline_version, day)
 
 
-def _compare_days(pipeline: Pipeline, days: Days, trained: date, last: date) -> Drift | None:
-    """Whole days before training ended are the reference; those after it are compared with them."""
+def _compare_days(pipeline: Pipeline, days: Days, trained: date, *, since: date, last: date) -> Drift | None:
+    """Whole days before training ended are the reference; those after `since` are compared with them."""
     reference = [sketches for day, sketches in sorted(days.items()) if day < trained]
     oldest = last - timedelta(days=LOOK_BACK_DAYS)
-    current = [sketches for day, sketches in sorted(days.items()) if day > max(trained, oldest)]
+    current = [sketches for day, sketches in sorted(days.items()) if day > max(since, oldest)]
     counts = {}
     for position, (name, kind) in enumerate(_kinds(pipeline)):
         bins = freeze(kind, add(day[position] for day in reference))
@@ -83,38 +89,50 @@ def _kinds(pipeline: Pipeline) -> list[tuple[str, Kind]]:
 async def _judge_loss(work: Work, model: ModelRow, pipeline: Pipeline) -> None:
     reached = watermark(await work.reached(model.pipeline, "log"))
     day = last_complete_day(reached, pipeline.label.expected_after) if reached else None
-    if day is None or not await _due(work, model, "loss", day):
+    known = await work.verdict(model, "loss")
+    if day is None or not _due(known, day, pipeline):
         return
     # the first day is left out: the model answered only from its deployment on
     losses = (await work.losses(model, pipeline.label.type, day))[1:]
     full = [loss for loss in losses if loss.rows >= LOSS_DAY_ROWS]
-    known, new = full[:LOSS_REFERENCE_DAYS], full[LOSS_REFERENCE_DAYS:]
+    reference, new = full[:LOSS_REFERENCE_DAYS], full[LOSS_REFERENCE_DAYS:]
+    if known is not None and known.alarmed is not None:
+        new = [loss for loss in new if loss.day > known.alarmed]
     drift = loss_drift(
-        _values(known), _values(new), false_alarms_per_100_days=pipeline.monitor.false_alarms_per_100_days
+        _values(reference), _values(new), false_alarms_per_100_days=pipeline.monitor.false_alarms_per_100_days
     )
     if drift is not None:
-        await _conclude(work, model, "loss", day=day, since=known[-1].day, drift=drift)
+        since = known.alarmed if known is not None and known.alarmed is not None else reference[-1].day
+        await _conclude(work, model, known, _Look("loss", day, since, drift))
 
 
 def _values(losses: Sequence[DayLoss]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return np.array([max(loss.loss, 1e-9) for loss in losses], dtype=np.float64)
 
 
-async def _due(work: Work, model: ModelRow, kind: str, day: date) -> bool:
-    known = await work.verdict(model, kind)
-    return known is None or (known.day < day and not known.detected)
+def _due(known: VerdictRow | None, day: date, pipeline: Pipeline) -> bool:
+    return known is None or known.due(day, timedelta(days=pipeline.monitor.reference_days))
 
 
-async def _conclude(
-    work: Work, model: ModelRow, kind: Literal["feature", "loss"], *, day: date, since: date, drift: Drift
-) -> None:
-    evidence = _evidence(drift)
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One judgement: what the days after `since`, up to `day`, say."""
+
+    kind: Literal["feature", "loss"]
+    day: date
+    since: date
+    drift: Drift
+
+
+async def _conclude(work: Work, model: ModelRow, known: VerdictRow | None, look: _Look) -> None:
+    drift, evidence = look.drift, _evidence(look.drift)
+    before = None if known is None else known.alarmed
+    alarmed = look.day if drift.detected else before
     dumped = [item.model_dump() for item in evidence]
-    await work.keep_verdict(
-        model, VerdictRow(kind, day, drift.value, drift.threshold, drift.detected, dumped)
-    )
+    verdict = VerdictRow(look.kind, look.day, drift.value, drift.threshold, drift.detected, dumped, alarmed)
+    await work.keep_verdict(model, verdict)
     if drift.detected:
-        work.emit_drift(_event(model, kind, day, since, evidence))
+        work.emit_drift(_event(model, look, evidence, again=before is not None))
 
 
 def _evidence(drift: Drift) -> list[DriftEvidence]:
@@ -131,19 +149,18 @@ def _evidence(drift: Drift) -> list[DriftEvidence]:
     ]
 
 
-def _event(
-    model: ModelRow, kind: Literal["feature", "loss"], day: date, since: date, evidence: list[DriftEvidence]
-) -> DriftDetected:
-    """One a model and kind: its id is derived from these, so it cannot be raised twice."""
+def _event(model: ModelRow, look: _Look, evidence: list[DriftEvidence], *, again: bool) -> DriftDetected:
+    """One alarm: its id is derived from model and kind, and from the day where it was raised before."""
+    source = f"{model.pipeline}/{model.model_version}" + (f"/{look.day}" if again else "")
     return DriftDetected(
-        id=derived_id(f"{model.pipeline}/{model.model_version}", f"drift-{kind}"),
+        id=derived_id(source, f"drift-{look.kind}"),
         pipeline=model.pipeline,
         model_version=model.model_version,
-        kind=kind,
+        kind=look.kind,
         evidence=evidence,
-        window_start=_midnight(since + timedelta(days=1)),
-        window_end=_midnight(day + timedelta(days=1)),
-        detected_at=_midnight(day + timedelta(days=1)),
+        window_start=_midnight(look.since + timedelta(days=1)),
+        window_end=_midnight(look.day + timedelta(days=1)),
+        detected_at=_midnight(look.day + timedelta(days=1)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from everloop_monitor.domain.sketch import Sketch
 
@@ -77,7 +77,7 @@ class DayLoss:
 
 @dataclass(frozen=True, slots=True)
 class VerdictRow:
-    """What the newest judgement of one kind says."""
+    """What the newest judgement of one kind says; `alarmed` is the day of the newest alarm."""
 
     kind: str
     day: date
@@ -85,3 +85,14 @@ class VerdictRow:
     threshold: float
     detected: bool
     evidence: Sequence[Mapping[str, object]]
+    alarmed: date | None = None
+
+    def due(self, day: date, rest: timedelta) -> bool:
+        """Whether `day` calls for another judgement: after an alarm not before so much time has passed.
+
+        That one is made of the days since the alarm alone, so each alarm has evidence of its own, and the
+        declared rate of false alarms holds for every wait from one to the next.
+        """
+        if self.detected and self.alarmed is not None:
+            return day >= self.alarmed + rest
+        return day > self.day

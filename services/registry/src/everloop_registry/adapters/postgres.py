@@ -136,11 +136,11 @@ class PostgresWork:
     async def save_deployment(self, deployment: Deployment) -> None:
         """Keep the next revision."""
         await self._connection.execute(
-            """INSERT INTO deployments VALUES ($1, $2, $3, $4, $5, $6, $7)
+            """INSERT INTO deployments VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
                ON CONFLICT (pipeline) DO UPDATE SET revision = EXCLUDED.revision,
                  champion = EXCLUDED.champion, challenger = EXCLUDED.challenger,
                  challenger_share = EXCLUDED.challenger_share, former = EXCLUDED.former,
-                 pinned = EXCLUDED.pinned""",
+                 pinned = EXCLUDED.pinned, rolled_back = EXCLUDED.rolled_back""",
             deployment.pipeline,
             deployment.revision,
             _ref_json(deployment.champion),
@@ -148,6 +148,7 @@ class PostgresWork:
             deployment.challenger_share,
             _json([ref.model_dump(mode="json") for ref in deployment.former]),
             _json([ref.model_dump(mode="json") for ref in deployment.pinned]),
+            deployment.rolled_back,
         )
 
     async def last_audit(self, pipeline: str) -> AuditEntry | None:
@@ -233,6 +234,7 @@ def _deployment(row: Row) -> Deployment:
         challenger_share=row["challenger_share"],
         former=tuple(ModelRef.model_validate(ref) for ref in json.loads(row["former"])),
         pinned=tuple(ModelRef.model_validate(ref) for ref in json.loads(row["pinned"])),
+        rolled_back=row["rolled_back"],
     )
 
 

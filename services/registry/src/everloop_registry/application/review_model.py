@@ -9,7 +9,7 @@ from everloop_registry.application.ports import Office, Work
 from everloop_registry.application.record import record
 from everloop_registry.domain.audit import Deed
 from everloop_registry.domain.deployment import Refusal, promote, start_challenge
-from everloop_registry.domain.gates import Evidence, Verdict, evaluate
+from everloop_registry.domain.gates import AfterRollback, Evidence, Verdict, evaluate
 from everloop_registry.domain.models import ARTIFACT_GATE, Decision, Model
 from everloop_registry.domain.policy import Rollout, declared_gates, declared_rollout
 
@@ -39,9 +39,12 @@ async def review_model(trained: ModelTrained, work: Work, office: Office) -> Non
             "unknown-pipeline-version",
             f"pipeline {trained.pipeline!r} has no version {trained.pipeline_version}; apply its file first",
         )
-    evidence = Evidence(trained.metrics, trained.champion_version, deployment.champion_version)
-    declared = evaluate(declared_gates(pipeline.definition), evidence)
-    verdict = Verdict((artifact, *declared.gates))
+    evidence = Evidence(
+        trained.metrics, trained.champion_version, deployment.champion_version, trained.unseen
+    )
+    standing = [AfterRollback()] if deployment.rolled_back else []
+    judged = evaluate([*standing, *declared_gates(pipeline.definition)], evidence)
+    verdict = Verdict((artifact, *judged.gates))
     await _decide(trained, verdict, declared_rollout(pipeline.definition), work, office)
 
 

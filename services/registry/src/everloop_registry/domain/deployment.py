@@ -17,7 +17,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The deployed state of one pipeline. `former` holds earlier champions, the newest last."""
+    """The deployed state of one pipeline. `former` holds earlier champions, the newest last.
+
+    `rolled_back`: a person brought the champion back, and nothing has replaced it since.
+    """
 
     pipeline: str
     revision: int = 0
@@ -26,6 +29,7 @@ class Deployment:
     challenger_share: float = 0.0
     former: tuple[ModelRef, ...] = ()
     pinned: tuple[ModelRef, ...] = ()
+    rolled_back: bool = False
 
     @property
     def champion_version(self) -> int | None:
@@ -55,7 +59,8 @@ def promote(deployment: Deployment, model: ModelRef) -> Deployment | Refusal:
         return Refusal(f"version {model.model_version} is the champion already", "nothing needs to be done")
     champion = (deployment.champion,) if deployment.champion else ()
     former = tuple(ref for ref in deployment.former if ref.model_version != model.model_version) + champion
-    return _revised(_without_challenger(deployment, model.model_version), champion=model, former=former)
+    settled = _without_challenger(deployment, model.model_version)
+    return _revised(settled, champion=model, former=former, rolled_back=False)
 
 
 def start_challenge(deployment: Deployment, model: ModelRef, share: float) -> Deployment | Refusal:
@@ -85,7 +90,7 @@ def roll_back(deployment: Deployment) -> Deployment | Refusal:
     if deployment.previous is None:
         return Refusal("no earlier champion to go back to", "approve a version instead")
     back = _without_challenger(deployment, deployment.previous.model_version)
-    return _revised(back, champion=deployment.previous, former=deployment.former[:-1])
+    return _revised(back, champion=deployment.previous, former=deployment.former[:-1], rolled_back=True)
 
 
 def pin(deployment: Deployment, model: ModelRef) -> Deployment:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from everloop_schemas.events import GateResult, MetricEvidence, SliceEvidence
+from everloop_schemas.events import GateResult, MetricEvidence, SliceEvidence, UnseenRows
 
 __all__ = [
     "MINIMUM_SLICE_ROWS",
+    "AfterRollback",
     "BetterThan",
     "Evidence",
     "Gate",
@@ -23,18 +24,21 @@ MINIMUM_SLICE_ROWS = 30
 
 _HIGHER_IS_BETTER = frozenset({"auc", "accuracy", "average_precision", "r2"})
 _TINY = 1e-12
+_TRAIN_AGAIN = "the next run is compared with it, or approve it with --override"
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known about a candidate on rows that no compared model has trained on.
 
-    `compared_with` is the champion the trainer measured against, `champion_version` the one in force now.
+    `compared_with` is the champion the trainer measured against, `champion_version` the one in force now,
+    `unseen` how many rows there were to compare on.
     """
 
     metrics: Sequence[MetricEvidence]
     compared_with: int | None
     champion_version: int | None
+    unseen: UnseenRows | None = None
 
     def metric(self, name: str) -> MetricEvidence | None:
         """The evidence of one metric, if the trainer gave a finite one."""
@@ -114,10 +118,7 @@ class BetterThan:
             return GateResult(name=self.name, passed=True, reason="no champion yet: nothing to beat")
         if evidence.compared_with == evidence.champion_version:
             return None
-        compared = "no champion" if evidence.compared_with is None else f"version {evidence.compared_with}"
-        return _failed(
-            self.name, f"compared with {compared}, but the champion is version {evidence.champion_version}"
-        )
+        return _failed(self.name, _why_not_compared(evidence))
 
     def _compare(self, metric: MetricEvidence, reference: float) -> GateResult:
         words = f"{self.metric} {metric.candidate:.6g} against the {self.reference}'s {reference:.6g}"
@@ -140,6 +141,20 @@ class BetterThan:
         passed = share >= least
         reason = f"{words}, with confidence {share:.4g}" + ("" if passed else f", below {least:.4g}")
         return GateResult(name=self.name, passed=passed, reason=reason, observed=share, limit=least)
+
+
+@dataclass(frozen=True, slots=True)
+class AfterRollback:
+    """Whatever the file declares: a person's rollback stands until a model was compared with its champion."""
+
+    name: str = "rollback"
+
+    def check(self, evidence: Evidence) -> GateResult:
+        """Pass when the champion in force is the one that the candidate was compared with."""
+        if evidence.compared_with != evidence.champion_version:
+            return _failed(self.name, f"a rollback stands: {_why_not_compared(evidence)}")
+        reason = f"compared with version {evidence.champion_version}, which a rollback brought back"
+        return GateResult(name=self.name, passed=True, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +240,21 @@ class SliceRatio:
 
 def _better(metric: str, candidate: float, reference: float) -> bool:
     return candidate > reference if metric in _HIGHER_IS_BETTER else candidate < reference
+
+
+def _why_not_compared(evidence: Evidence) -> str:
+    unseen, champion = evidence.unseen, f"the champion is version {evidence.champion_version}"
+    if evidence.compared_with is not None:
+        return f"compared with version {evidence.compared_with}, but {champion} by now; {_TRAIN_AGAIN}"
+    if unseen is not None and unseen.champion_version != evidence.champion_version:
+        before = f"trained when version {unseen.champion_version} was in force"
+        return f"{before}, but {champion} by now; {_TRAIN_AGAIN}"
+    if unseen is None or unseen.rows >= unseen.needed:
+        return f"compared with no champion, but {champion}; {_TRAIN_AGAIN}"
+    return (
+        f"only {unseen.rows} of the {unseen.needed} labelled rows needed for a comparison are newer than what"
+        " the champion was trained on; send more labels, or approve it with --override"
+    )
 
 
 def _failed(name: str, reason: str) -> GateResult:

@@ -81,6 +81,7 @@ def deployment_view(deployment: Deployment, loads: Sequence[ModelLoaded]) -> Vie
         "challenger": _version(deployment.challenger),
         "challenger_share": deployment.challenger_share,
         "previous": _version(deployment.previous),
+        "rolled_back": deployment.rolled_back,
         "pinned": [_version(ref) for ref in deployment.pinned],
         "instances": [load.model_dump(mode="json") for load in newest.values()],
     }

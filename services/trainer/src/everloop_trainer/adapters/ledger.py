@@ -1,5 +1,6 @@
 """Runs in Postgres: claimed under a lease, so that one instance at a time works on each."""
 
+import json
 import os
 import socket
 import uuid
@@ -44,8 +45,9 @@ UPDATE runs SET lease_owner = NULL, crashes = crashes + $3, lease_until = now() 
 WHERE run_id = $1 AND lease_owner = $2 AND state = 'training'
 """
 _CHAMPION = """
-SELECT m.model_version, m.pipeline_version, m.artifact_sha256, m.last_event_time
-FROM champions c JOIN models m USING (pipeline, model_version) WHERE pipeline = $1
+SELECT m.model_version, m.pipeline_version, m.artifact_sha256, m.last_event_time, r.cut
+FROM champions c JOIN models m USING (pipeline, model_version) JOIN runs r USING (run_id)
+WHERE c.pipeline = $1
 """
 _END = """
 UPDATE runs SET state = $3, outcome = $4, ended_at = now(), lease_until = NULL
@@ -114,7 +116,7 @@ class RunLedger:
     async def champion(self, run: Run) -> Champion | None:
         """The version in service, if this trainer made it."""
         row = await self._pool.fetchrow(_CHAMPION, run.pipeline)
-        return None if row is None else Champion(**row)
+        return None if row is None else Champion(**{**row, "cut": json.loads(row["cut"])})
 
     async def job(self, run: Run) -> Job | None:
         """What an earlier attempt kept."""
@@ -158,7 +160,9 @@ class ConclusionWork(PostgresWork):
             )
             return None
         await self._connection.execute(
-            "INSERT INTO models VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO models (pipeline, model_version, run_id, pipeline_version, artifact_sha256,"
+            " dataset_sha256, last_event_time, unseen_champion, unseen_rows)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             run.pipeline,
             version,
             run.run_id,
@@ -166,6 +170,8 @@ class ConclusionWork(PostgresWork):
             trained.artifact_sha256,
             trained.dataset.sha256,
             trained.dataset.last_event_time,
+            trained.unseen and trained.unseen.champion_version,
+            trained.unseen and trained.unseen.rows,
         )
         return version
 

@@ -19,9 +19,9 @@ from everloop_schemas.events import (
 
 from everloop_trainer import metrics
 from everloop_trainer.adapters.rows import definition_of, run_of
-from everloop_trainer.application.ports import Definition, Desk, LogBatch, StagedRow
-from everloop_trainer.domain.policy import Arrival, DriftSignal, LastRun, ManualRequest, Situation
-from everloop_trainer.domain.runs import Progress, Run, pipeline_time
+from everloop_trainer.adapters.situation import situation
+from everloop_trainer.application.ports import Desk, LogBatch, StagedRow
+from everloop_trainer.domain.runs import Progress, Run
 
 __all__ = ["RUNS_CHANNEL", "PostgresWork"]
 
@@ -55,20 +55,6 @@ ON CONFLICT (pipeline, version, partition) DO UPDATE SET
     last_offset = excluded.last_offset, vectors = p.vectors + excluded.vectors,
     traceparent = excluded.traceparent
 """
-_EFFECTIVE_ARRIVAL = """
-SELECT event_id FROM arrivals a JOIN log_progress p USING (pipeline, partition)
-WHERE pipeline = $1 AND a.labels <= p.labels ORDER BY arrived DESC LIMIT 1
-"""
-_LAST_RUN = """
-SELECT pipeline_version, labels_at_cut, pipeline_time FROM runs
-WHERE pipeline = $1 AND overrides = '{}' ORDER BY decided DESC LIMIT 1
-"""
-_SIGNAL = {
-    "drift": "SELECT event_id, body FROM signals WHERE pipeline = $1 AND kind = 'drift'"
-    " ORDER BY arrived DESC LIMIT 1",
-    "manual": "SELECT event_id, body FROM signals WHERE pipeline = $1 AND kind = 'manual'"
-    " ORDER BY arrived LIMIT 1",
-}
 _ANSWERED_ARRIVALS = """
 DELETE FROM arrivals a USING log_progress p
 WHERE a.pipeline = $1 AND p.pipeline = a.pipeline AND p.partition = a.partition AND a.labels <= p.labels
@@ -155,7 +141,7 @@ class PostgresWork:
         if row is None:
             return None
         definition, progress = definition_of(row), await self._progress(pipeline)
-        return Desk(definition, await self._situation(definition, progress), progress)
+        return Desk(definition, await situation(self._connection, definition, progress), progress)
 
     async def _progress(self, pipeline: str) -> dict[int, Progress]:
         rows = await self._connection.fetch("SELECT * FROM log_progress WHERE pipeline = $1", pipeline)
@@ -165,31 +151,6 @@ class PostgresWork:
             )
             for row in rows
         }
-
-    async def _situation(self, definition: Definition, progress: Mapping[int, Progress]) -> Situation:
-        name, one = definition.pipeline.pipeline, self._connection.fetchrow
-        active = "SELECT 1 FROM runs WHERE pipeline = $1 AND state IN ('waiting', 'training')"
-        last, arrival = await one(_LAST_RUN, name), await one(_EFFECTIVE_ARRIVAL, name)
-        drift, manual = await self._signal(name, "drift"), await self._signal(name, "manual")
-        return Situation(
-            pipeline_version=definition.version,
-            labels=sum(p.labels for p in progress.values()),
-            pipeline_time=pipeline_time(progress),
-            active=await one(active, name) is not None,
-            last=LastRun(*last) if last else None,
-            arrival=Arrival(arrival["event_id"]) if arrival else None,
-            drift=DriftSignal(**drift) if drift else None,
-            manual=ManualRequest(**manual) if manual else None,
-            definition_event_id=definition.event_id,
-            blocked=await self._connection.fetchval(
-                "SELECT reason FROM data_blocks WHERE pipeline = $1", name
-            ),
-        )
-
-    async def _signal(self, pipeline: str, kind: str) -> dict[str, Any] | None:
-        """The oldest request, or the newest drift: of several drifts one run answers all."""
-        row = await self._connection.fetchrow(_SIGNAL[kind], pipeline)
-        return {"event_id": row["event_id"], **json.loads(row["body"])} if row else None
 
     async def open_run(self, run: Run) -> bool:
         """Insert the run, unless its trigger had one; delete what it answers; tell the runners."""

@@ -37,6 +37,7 @@ async def _trained(run: Run, trained: Trained, artifact: bytes, work: Conclusion
         dataset=trained.dataset,
         artifact=ArtifactRef(sha256=trained.artifact_sha256, bytes=trained.artifact_bytes, chunks=chunks),
         champion_version=trained.champion_version,
+        unseen=trained.unseen,
         metrics=trained.metrics,
         parameters=trained.parameters,
         libraries=trained.libraries,

@@ -5,6 +5,7 @@ from everloop_schemas.ids import derived_id
 from everloop_schemas.pipeline import Pipeline
 
 from everloop_trainer.application.ports import Decisions, Desk
+from everloop_trainer.domain.comparison import MINIMUM_COMPARED_ROWS
 from everloop_trainer.domain.policy import Policy, decide
 from everloop_trainer.domain.runs import Run, cut_of, needs_of, run_id_of
 
@@ -44,12 +45,14 @@ async def supersede(pipeline: str, version: int, work: Decisions) -> None:
 def policy_of(pipeline: Pipeline) -> Policy:
     """The pipeline file's rules for training."""
     when = pipeline.training.when
+    compared = any(gate.better_than == "champion" for gate in pipeline.gates)
     return Policy(
         new_labelled_rows=when.new_labelled_rows,
         drift=when.drift,
         max_age=when.max_age,
         cooldown=when.cooldown,
         minimum_rows=pipeline.training.minimum_rows,
+        compared_rows=MINIMUM_COMPARED_ROWS if compared else 0,
     )
 
 

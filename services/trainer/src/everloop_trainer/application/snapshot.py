@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 from everloop_schemas.pipeline import Pipeline
+from numpy.typing import NDArray
 
 from everloop_trainer.application.training import microseconds
 from everloop_trainer.domain.dataset import Dataset, FeatureType, Identity, Vectors, assemble
 from everloop_trainer.domain.job import Job
 from everloop_trainer.domain.records import Records, fields_beside, labels_of, retractions_among
+from everloop_trainer.domain.seen import seen_rows
 
-__all__ = ["Evaluator", "snapshot"]
+__all__ = ["Evaluator", "Snapshot", "snapshot"]
 
 
 class Evaluator(Protocol):
@@ -33,6 +36,14 @@ class Evaluator(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """A dataset; `seen` [n] marks the rows that the champion has trained on, where the job names its cut."""
+
+    dataset: Dataset
+    seen: NDArray[np.bool_] | None
+
+
 def snapshot(
     *,
     job: Job,
@@ -41,18 +52,21 @@ def snapshot(
     observations: Records,
     labels: Records,
     vectors: Vectors,
-) -> Dataset:
+) -> Snapshot:
     """The labelled rows of the job's cut and window; retractions stand among the labels."""
-    retractions, labels = retractions_among(labels)
+    retractions, told = retractions_among(labels)
+    valued = labels_of(told, evaluator.label_value, _read)
     beside = fields_beside(vectors, observations, _sliced_fields(pipeline, evaluator), _read)
-    return assemble(
+    dataset = assemble(
         Identity(job.pipeline, job.pipeline_version, job.pipeline_sha256),
         replace(vectors, beside=beside),
-        labels_of(labels, evaluator.label_value, _read),
+        valued,
         job.cut,
         microseconds(job.pipeline_time - pipeline.training.rows.window),
         retractions=retractions,
     )
+    cut = None if job.champion is None else job.champion.cut
+    return Snapshot(dataset, None if cut is None else seen_rows(dataset, vectors, valued, cut))
 
 
 def _sliced_fields(pipeline: Pipeline, evaluator: Evaluator) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-from everloop_schemas.events import DatasetRef, MetricEvidence
+from everloop_schemas.events import DatasetRef, MetricEvidence, UnseenRows
 from everloop_schemas.pipeline import Pipeline
 from numpy.typing import NDArray
 
@@ -13,6 +13,7 @@ from everloop_trainer.application.contenders import Contender, Fitted, Learner
 from everloop_trainer.application.packing import packed
 from everloop_trainer.application.stopwatch import Stopwatch
 from everloop_trainer.domain.bootstrap import blocks
+from everloop_trainer.domain.comparison import MINIMUM_COMPARED_ROWS
 from everloop_trainer.domain.dataset import Dataset
 from everloop_trainer.domain.digest import dataset_sha256
 from everloop_trainer.domain.evaluation import Contest, evaluate
@@ -20,7 +21,7 @@ from everloop_trainer.domain.job import Job, Trained, UntrainableError
 from everloop_trainer.domain.matrix import categories_of, encode
 from everloop_trainer.domain.metrics import Task
 from everloop_trainer.domain.parameters import Parameters, seed_of
-from everloop_trainer.domain.split import MINIMUM_COMPARED_ROWS, Split, split
+from everloop_trainer.domain.split import Split, split, split_by_time
 
 __all__ = ["Training", "microseconds", "train"]
 
@@ -31,11 +32,15 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One training's inputs; `champion` is the model in service, where there is one to compare."""
+    """One training's inputs; `champion` is the model in service, where there is one to compare.
+
+    `seen` [rows] marks what it has trained on.
+    """
 
     job: Job
     pipeline: Pipeline
     dataset: Dataset
+    seen: NDArray[np.bool_] | None
     learner: Learner
     champion: Contender | None
     watch: Stopwatch
@@ -121,10 +126,12 @@ def _check_classes(training: Training, target: Floats) -> None:
 
 
 def _split(training: Training) -> Split:
-    champion = training.job.champion
-    saw = None if champion is None else microseconds(champion.last_event_time)
-    settings = training.pipeline.training
-    parts = split(training.dataset, settings.test_share, saw, settings.minimum_rows)
+    champion, settings = training.job.champion, training.pipeline.training
+    if champion is not None and training.seen is None:
+        saw = microseconds(champion.last_event_time)
+        parts = split_by_time(training.dataset, settings.test_share, saw, settings.minimum_rows)
+    else:
+        parts = split(training.dataset, settings.test_share, training.seen, settings.minimum_rows)
     if len(parts.train) == 0:
         raise UntrainableError(
             "no row's label was known before the test period begins",
@@ -173,6 +180,7 @@ def _trained(training: Training, parts: Split, judgement: Judgement, sha256: str
         artifact_sha256=hashlib.sha256(data).hexdigest(),
         artifact_bytes=len(data),
         champion_version=job.champion.model_version if judgement.compared and job.champion else None,
+        unseen=_unseen(training),
         metrics=judgement.metrics,
         parameters={
             **training.parameters().as_values(),
@@ -184,3 +192,11 @@ def _trained(training: Training, parts: Split, judgement: Judgement, sha256: str
         libraries=dict(training.learner.libraries),
         seconds=training.watch.seconds,
     )
+
+
+def _unseen(training: Training) -> UnseenRows | None:
+    champion, seen = training.job.champion, training.seen
+    if champion is None or seen is None:
+        return None
+    rows = int(np.count_nonzero(~seen))
+    return UnseenRows(champion_version=champion.model_version, rows=rows, needed=MINIMUM_COMPARED_ROWS)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from everloop_schemas.events import Cut, DataProfiled, DatasetRef, MetricEvidence, Value
+from everloop_schemas.events import Cut, DataProfiled, DatasetRef, MetricEvidence, UnseenRows, Value
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
@@ -44,12 +44,16 @@ class LogFile(Spec):
 
 
 class Champion(Spec):
-    """The version in service, with which the candidate is compared."""
+    """The version in service, with which the candidate is compared.
+
+    `cut`: what it has trained on; None in jobs that were kept before it was named.
+    """
 
     model_version: int
     pipeline_version: int
     artifact_sha256: str
     last_event_time: datetime
+    cut: Cut | None = None
 
 
 class Job(Spec):
@@ -78,6 +82,7 @@ class Trained(Spec):
     artifact_sha256: str
     artifact_bytes: int
     champion_version: int | None
+    unseen: UnseenRows | None = None
     metrics: list[MetricEvidence]
     parameters: dict[str, Value]
     libraries: dict[str, str]

@@ -18,6 +18,7 @@ __all__ = [
     "LastRun",
     "ManualRequest",
     "Policy",
+    "Reigning",
     "Situation",
     "decide",
     "due_at",
@@ -27,13 +28,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The pipeline file's `training.when`, with `training.minimum_rows`."""
+    """The pipeline file's `training.when`, with `training.minimum_rows`.
+
+    `compared_rows`: so many labelled rows a comparison with the champion needs; 0 where no gate asks for one.
+    """
 
     new_labelled_rows: int | None
     drift: bool
     max_age: timedelta | None
     cooldown: timedelta
     minimum_rows: int
+    compared_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +68,24 @@ class ManualRequest:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The newest run, whatever came of it."""
+    """The newest run, whatever came of it.
+
+    `unseen_rows`: its labelled rows that the present champion has not trained on, where it counted them.
+    """
 
     pipeline_version: int
     labels_at_cut: int
     decided_at: datetime
+    unseen_rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reigning:
+    """The champion, and the labels that lay below the cut it was trained on."""
+
+    model_version: int
+    pipeline_version: int
+    labels_at_cut: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +97,7 @@ class Situation:
     pipeline_time: datetime | None
     active: bool = False
     last: LastRun | None = None
+    champion: Reigning | None = None
     arrival: Arrival | None = None
     drift: DriftSignal | None = None
     manual: ManualRequest | None = None
@@ -90,6 +109,18 @@ class Situation:
     def new_labels(self) -> int:
         """Labels consumed since the last run's cut."""
         return self.labels - (self.last.labels_at_cut if self.last else 0)
+
+    @property
+    def unseen(self) -> int | None:
+        """Labelled rows that the champion has not trained on; None without one.
+
+        By the labels since its cut, until a run has counted the rows: not every label makes one.
+        """
+        if self.champion is None:
+            return None
+        if self.last is not None and self.last.unseen_rows is not None:
+            return self.last.unseen_rows + self.new_labels
+        return self.labels - self.champion.labels_at_cut
 
     @property
     def age(self) -> timedelta | None:
@@ -113,23 +144,29 @@ Rule = Callable[[Policy, Situation], Trigger | None]
 def decide(policy: Policy, now: Situation) -> Decision:
     """Choose at most one trigger: a person's first, then the most specific cause.
 
-    What a run answers is taken at its start; what comes later waits for its end.
+    What a run answers is taken at its start; what comes later waits for its end. A run whose model could not
+    be compared with the champion, and so would be rejected, starts only if a person asks for it.
     """
     if now.pipeline_time is None:
         return Decision(None, "no records yet")
     if now.active:
         return Decision(None, "a run is active")
-    trigger = next(_triggers(policy, now), None)
-    if trigger is not None:
-        return Decision(trigger, trigger.reason)
-    return Decision(None, _why_not(policy, now))
+    trigger = _manual(now) or next(_automatic(policy, now), None)
+    if trigger is None:
+        return Decision(None, _why_not(policy, now))
+    if trigger.kind != "manual" and not _comparable(policy, now):
+        return Decision(None, _held_back(policy, now, trigger))
+    return Decision(trigger, trigger.reason)
 
 
-def _triggers(policy: Policy, now: Situation) -> Iterator[Trigger]:
-    urgent: tuple[Rule, ...] = (_manual, _changed_pipeline)
+def _automatic(policy: Policy, now: Situation) -> Iterator[Trigger]:
     rested: tuple[Rule, ...] = (_drift, _new_data, _schedule)
-    rules = urgent if now.blocked or _cooling(policy, now) else urgent + rested
-    return (trigger for rule in rules if (trigger := rule(policy, now)) is not None)
+    rules = () if now.blocked or _cooling(policy, now) else rested
+    return (trigger for rule in (_changed_pipeline, *rules) if (trigger := rule(policy, now)) is not None)
+
+
+def _comparable(policy: Policy, now: Situation) -> bool:
+    return now.unseen is None or now.unseen >= policy.compared_rows
 
 
 def rests_until(policy: Policy, now: Situation) -> datetime | None:
@@ -148,19 +185,30 @@ def _cooling(policy: Policy, now: Situation) -> bool:
     return now.age is not None and now.age < policy.cooldown
 
 
-def _manual(_: Policy, now: Situation) -> Trigger | None:
+def _manual(now: Situation) -> Trigger | None:
     if now.manual is None:
         return None
     return Trigger(kind="manual", event_id=now.manual.event_id, reason=now.manual.reason)
 
 
 def _changed_pipeline(policy: Policy, now: Situation) -> Trigger | None:
-    if now.last is None or now.definition_event_id is None:
+    if now.last is None or now.definition_event_id is None or now.labels < policy.minimum_rows:
         return None
-    if now.last.pipeline_version == now.pipeline_version or now.labels < policy.minimum_rows:
+    if now.last.pipeline_version != now.pipeline_version:
+        reason = f"pipeline version {now.pipeline_version} replaced version {now.last.pipeline_version}"
+        return Trigger(kind="changed-pipeline", event_id=now.definition_event_id, reason=reason)
+    if now.arrival is None or not _uncompared(policy, now):
         return None
-    reason = f"pipeline version {now.pipeline_version} replaced version {now.last.pipeline_version}"
-    return Trigger(kind="changed-pipeline", event_id=now.definition_event_id, reason=reason)
+    reason = f"the last model of pipeline version {now.pipeline_version} could not be compared"
+    return Trigger(kind="changed-pipeline", event_id=now.arrival.event_id, reason=reason)
+
+
+def _uncompared(policy: Policy, now: Situation) -> bool:
+    """Whether the change is unanswered: its run found fewer rows to compare on than labels had promised."""
+    if now.last is None or now.last.unseen_rows is None or now.champion is None:
+        return False
+    changed = now.champion.pipeline_version != now.pipeline_version
+    return changed and now.last.unseen_rows < policy.compared_rows
 
 
 def _drift(policy: Policy, now: Situation) -> Trigger | None:
@@ -185,6 +233,14 @@ def _schedule(policy: Policy, now: Situation) -> Trigger | None:
         return None
     reason = f"the last run is {now.age} old in pipeline time, {policy.max_age} allowed"
     return Trigger(kind="schedule", event_id=now.arrival.event_id, reason=reason)
+
+
+def _held_back(policy: Policy, now: Situation, trigger: Trigger) -> str:
+    model = now.champion.model_version if now.champion else None
+    return (
+        f"{trigger.reason}; starts when it can be compared with the champion: {now.unseen} of the"
+        f" {policy.compared_rows} labelled rows needed are newer than what model {model} was trained on"
+    )
 
 
 def _why_not(policy: Policy, now: Situation) -> str:

@@ -158,6 +158,7 @@ async def _training(api: Api, request: Request) -> Response:
             "new_labels_wanted": policy.new_labelled_rows,
             "rests_until": rests_until(policy, now),
             "due_at": due_at(policy, now),
+            "unseen_labels": now.unseen,
             "active": now.active,
             "pending_drift": now.drift is not None,
             "blocked": now.blocked,
