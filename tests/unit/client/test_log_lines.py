@@ -56,9 +56,7 @@ def test_the_brokers_chatter_stays_in_its_file(tmp_path):
     """Two hundred INFO lines of a start hide the one that matters."""
     console = Console(file=io.StringIO(), width=200)
     with LogFollower(tmp_path, console):
-        of_every_start = (
-            "t [b] WARN kafka.server.DefaultAutoTopicCreationManager - failed"
-        )
+        of_every_start = "t [b] WARN kafka.server.DefaultAutoTopicCreationManager - failed"
         (tmp_path / "kafka.log").write_text(
             f"t [main] INFO x - started\n{of_every_start}\nt [main] ERROR x - disk full\n"
         )
