@@ -21,7 +21,10 @@ def standing(client: Client, pipeline: str) -> str:
     newest = max(models, key=lambda model: int(model["model_version"]), default=None)
     if newest is not None:
         return _of_model(newest)
-    failed = next((run["failed"] for run in client.runs(pipeline) if run["state"] == "failed"), None)
+    newest_run = next(iter(client.runs(pipeline)), None)
+    if newest_run is not None and newest_run["state"] == "trained":
+        return "a run has ended, and its model is being judged"
+    failed = newest_run["failed"] if newest_run is not None else None
     why = f"; the last run failed: {failed['reason']}" if failed else ""
     return f"{training['waiting_for']}{why}"
 

@@ -101,7 +101,9 @@ async def check_pages(process, world, trained):
     }
     assert verified["artifact"]["equal"] is True
     assert (await process.get(f"/v1/pipelines/{name}/observations/nobody")).status_code == 404
-    assert (await process.post(f"/v1/pipelines/{name}/models/9/verify")).status_code == 404
+    assert "no version 9" in (await process.post(f"/v1/pipelines/{name}/models/9/verify")).json()["detail"]
+    nobody = await process.post("/v1/pipelines/nobody/models/1/verify")
+    assert (nobody.status_code, nobody.json()["title"]) == (404, "No such pipeline")
     assert (await process.post("/v1/pipelines/nothing/runs", {})).status_code == 404
 
 

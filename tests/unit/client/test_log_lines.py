@@ -56,6 +56,9 @@ def test_the_brokers_chatter_stays_in_its_file(tmp_path):
     """Two hundred INFO lines of a start hide the one that matters."""
     console = Console(file=io.StringIO(), width=200)
     with LogFollower(tmp_path, console):
-        (tmp_path / "kafka.log").write_text("t [main] INFO x - started\nt [main] ERROR x - disk full\n")
+        of_every_start = "t [b] WARN kafka.server.DefaultAutoTopicCreationManager - failed"
+        (tmp_path / "kafka.log").write_text(
+            f"t [main] INFO x - started\n{of_every_start}\nt [main] ERROR x - disk full\n"
+        )
         time.sleep(0.6)
     assert console.file.getvalue() == "kafka    t [main] ERROR x - disk full\n"

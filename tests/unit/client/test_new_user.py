@@ -125,6 +125,12 @@ def test_a_first_run_that_failed_is_told(run, server):
     assert "2000 new labelled rows; the last run failed: 300 labelled rows, 500" in run("models", "p")[1]
 
 
+def test_a_model_that_is_being_judged_is_told(run, server):
+    """Between a run's end and its verdict nothing is missing: it is a moment's wait."""
+    server.answers |= {TRAINING: (200, WAITING), RUNS: (200, [{"state": "trained", "failed": None}])}
+    assert "a run has ended, and its model is being judged" in run("models", "p")[1]
+
+
 def test_runs_of_an_unknown_pipeline_are_refused(run, server):
     """ "No run yet." about a typing mistake sends people looking for a fault in the trainer."""
     del server.answers[PIPELINE]

@@ -31,8 +31,10 @@ def _always(_line: str) -> bool:
     return True
 
 
+_OF_EVERY_START_AND_STOP = r"DefaultAutoTopicCreationManager|kafka-shutdown-hook"
+"""Kafka warns when two clients ask for its own topics at once, and when it closes what is closed."""
 _SHOWN = {
-    "kafka": re.compile(r" (WARN|ERROR|FATAL) ").search,
+    "kafka": re.compile(rf"^(?!.*({_OF_EVERY_START_AND_STOP})).* (WARN|ERROR|FATAL) ").search,
     "postgres": re.compile(r" (WARNING|ERROR|FATAL|PANIC): ").search,
 }
 """What of the servers' own logs is worth a line in the terminal; the files have all of it."""

@@ -13,7 +13,13 @@ from typing import Final
 __all__ = ["FloodGate"]
 
 _MOST_KINDS: Final = 500
-_RETRIES: Final = ("retrying", "Group Coordinator Request failed", "Marking the coordinator dead")
+_RETRIES: Final = (
+    "retrying",
+    "Will retry",
+    "Group Coordinator Request failed",
+    "Marking the coordinator dead",
+    "marking coordinator dead",
+)
 """How a library speaks of what it tries again by itself, whatever level it gives to that."""
 
 

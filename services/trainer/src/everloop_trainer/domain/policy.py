@@ -250,18 +250,18 @@ def _why_not(policy: Policy, now: Situation) -> str:
     if _cooling(policy, now) and until is not None:
         rest = f"{format_duration(policy.cooldown)} after the last run"
         return f"cooling down until {_minute(until)} in pipeline time, {rest}; {_rows(policy, now)}"
-    return _rows(policy, now) + _by_age(policy, now)
+    return _rows(policy, now) + _unannounced(policy, now) + _by_age(policy, now)
 
 
 def _rows(policy: Policy, now: Situation) -> str:
     if policy.new_labelled_rows is None:
         return f"{now.new_labels} new labelled rows; their number asks for no run"
-    counted = f"{now.new_labels} of {policy.new_labelled_rows} new labelled rows"
-    return (
-        counted
-        if now.new_labels < policy.new_labelled_rows
-        else f"{counted}; ingest has yet to announce them"
-    )
+    return f"{now.new_labels} of {policy.new_labelled_rows} new labelled rows"
+
+
+def _unannounced(policy: Policy, now: Situation) -> str:
+    wanted = policy.new_labelled_rows
+    return "" if wanted is None or now.new_labels < wanted else "; ingest has yet to announce them"
 
 
 def _by_age(policy: Policy, now: Situation) -> str:
