@@ -2,6 +2,7 @@
 
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -19,7 +20,7 @@ from everloop_trainer.application.consider import consider, supersede
 from everloop_trainer.application.ports import CrashedError, Definition, Desk
 from everloop_trainer.application.record import record_log, record_vectors
 from everloop_trainer.domain.job import Outcome, Trained, Untrainable
-from everloop_trainer.domain.policy import Arrival, LastRun, ManualRequest, Situation
+from everloop_trainer.domain.policy import Arrival, LastRun, ManualRequest, Reigning, Situation
 from everloop_trainer.domain.runs import Progress, pipeline_time
 
 NOW = datetime(2013, 2, 1, tzinfo=UTC)
@@ -317,3 +318,12 @@ async def test_vectors_that_are_computed_again_are_kept_once(memory):
     await record_vectors("flights", again, memory, json.dumps)
     kept = {key: [row.offset for row in rows] for key, rows in memory.vectors.items()}
     assert kept == {(1, 0): [0, 3, 5], (2, 0): [0, 3]}
+
+
+async def test_only_a_pipeline_whose_gates_ask_for_the_champion_is_held_back(memory):
+    """Where no gate compares there is nothing to wait for."""
+    memory.situation = {"arrival": Arrival("arrived-1"), "champion": Reigning(1, 1, 0)}
+    assert await opened(memory) is None
+    free = load(FILE + "gates: [{metric: log_loss, better_than: prior}]\n")
+    memory.definition_ = replace(memory.definition_, pipeline=free)
+    assert (await opened(memory)).trigger.kind == "new-data"

@@ -8,17 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from everloop_trainer.domain.comparison import MINIMUM_COMPARED_ROWS
 from everloop_trainer.domain.dataset import Column, Labels, Retractions, assemble, from_values
 from everloop_trainer.domain.digest import dataset_sha256
 from everloop_trainer.domain.records import Records, retractions_among
 from everloop_trainer.domain.retracted import RETRACTED
 from everloop_trainer.domain.seen import seen_rows
 from everloop_trainer.domain.split import split, split_by_time
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 sys.path.insert(0, str(Path(__file__).parent))
 from trainer_data import HOUR, IDENTITY, START, dataset, labels, vectors
 
 EVERYTHING = {0: 10**6, 1: 10**6, 2: 10**6}
+SIX_HUNDRED = dataset(600)
 
 
 def test_nothing_above_the_cut_is_in_the_dataset():
@@ -237,6 +242,24 @@ def test_a_newer_row_that_the_champion_has_seen_bars_no_comparison():
     assert parts.comparable
     assert parts.test.tolist() == list(range(700, 999))
     assert made.label_known_at[parts.train].max() <= made.event_time[700]
+
+
+@given(
+    seen=arrays(bool, 600),
+    share=st.floats(0.01, 0.5),
+    minimum_rows=st.integers(1, 500),
+)
+def test_no_row_that_the_champion_has_seen_judges_and_none_trains_that_is_newer(seen, share, minimum_rows):
+    """Whatever order history and live rows came in: a comparison on known rows would be a lie."""
+    parts = split(SIX_HUNDRED, share, seen, minimum_rows)
+    assert len(parts.test)
+    assert parts.train.max(initial=-1) < parts.test[0]
+    assert (np.diff(parts.test) > 0).all()
+    if parts.comparable:
+        assert not seen[parts.test].any()
+        assert len(parts.test) >= MINIMUM_COMPARED_ROWS
+    else:
+        assert parts.test[-1] == 599
 
 
 def test_where_few_of_the_newest_rows_are_unseen_older_unseen_ones_judge_too():

@@ -163,7 +163,7 @@ def test_a_person_is_not_held_back_and_nobody_is_without_a_champion():
 
 def test_a_changed_pipeline_that_could_not_be_compared_is_trained_again_when_it_can():
     """Labels without value make no rows: two hundred of them promised a comparison that there was not."""
-    tried = LastRun(2, 800, NOW, unseen_rows=150)
+    tried = LastRun(2, 800, NOW - timedelta(days=1), unseen_rows=150)
     early = situation(labels=849, arrival=Arrival("a"), **CHANGED, last=tried)
     assert kind(early, COMPARED) is None
     assert "199 of the 200" in decide(COMPARED, early).why
@@ -172,3 +172,5 @@ def test_a_changed_pipeline_that_could_not_be_compared_is_trained_again_when_it_
     assert kind(done, COMPARED) is None
     deployed = replace(early, labels=850, champion=Reigning(4, 2, 600))
     assert kind(deployed, COMPARED) is None
+    soon = replace(early, labels=850, last=replace(tried, decided_at=NOW - timedelta(hours=1)))
+    assert kind(soon, COMPARED) is None  # or labels without value would start a run each

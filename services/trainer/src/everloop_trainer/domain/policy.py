@@ -160,7 +160,7 @@ def decide(policy: Policy, now: Situation) -> Decision:
 
 
 def _automatic(policy: Policy, now: Situation) -> Iterator[Trigger]:
-    rested: tuple[Rule, ...] = (_drift, _new_data, _schedule)
+    rested: tuple[Rule, ...] = (_drift, _new_data, _change_again, _schedule)
     rules = () if now.blocked or _cooling(policy, now) else rested
     return (trigger for rule in (_changed_pipeline, *rules) if (trigger := rule(policy, now)) is not None)
 
@@ -194,21 +194,21 @@ def _manual(now: Situation) -> Trigger | None:
 def _changed_pipeline(policy: Policy, now: Situation) -> Trigger | None:
     if now.last is None or now.definition_event_id is None or now.labels < policy.minimum_rows:
         return None
-    if now.last.pipeline_version != now.pipeline_version:
-        reason = f"pipeline version {now.pipeline_version} replaced version {now.last.pipeline_version}"
-        return Trigger(kind="changed-pipeline", event_id=now.definition_event_id, reason=reason)
-    if now.arrival is None or not _uncompared(policy, now):
+    if now.last.pipeline_version == now.pipeline_version:
+        return None
+    reason = f"pipeline version {now.pipeline_version} replaced version {now.last.pipeline_version}"
+    return Trigger(kind="changed-pipeline", event_id=now.definition_event_id, reason=reason)
+
+
+def _change_again(policy: Policy, now: Situation) -> Trigger | None:
+    """A change whose run found fewer rows to compare on than the labels had promised is not answered yet."""
+    if now.last is None or now.last.unseen_rows is None or now.champion is None or now.arrival is None:
+        return None
+    changed = now.champion.pipeline_version != now.pipeline_version == now.last.pipeline_version
+    if not changed or now.last.unseen_rows >= policy.compared_rows:
         return None
     reason = f"the last model of pipeline version {now.pipeline_version} could not be compared"
     return Trigger(kind="changed-pipeline", event_id=now.arrival.event_id, reason=reason)
-
-
-def _uncompared(policy: Policy, now: Situation) -> bool:
-    """Whether the change is unanswered: its run found fewer rows to compare on than labels had promised."""
-    if now.last is None or now.last.unseen_rows is None or now.champion is None:
-        return False
-    changed = now.champion.pipeline_version != now.pipeline_version
-    return changed and now.last.unseen_rows < policy.compared_rows
 
 
 def _drift(policy: Policy, now: Situation) -> Trigger | None:

@@ -18,10 +18,10 @@ def seen_rows(
     They go by id: an observation that was sent again, or a label that was revised, is not new to it. A row
     that it left out, for its age or for a label without value, counts as seen: better one row too few judges.
     """
-    observed = _ids(vectors, cut)
-    labelled = _ids(labels, cut)
-    return np.array([i in observed and i in labelled for i in dataset.ids], dtype=bool)
+    return _known(dataset, vectors, cut) & _known(dataset, labels, cut)
 
 
-def _ids(records: Vectors | Labels, cut: Mapping[int, int]) -> set[str]:
-    return {records.ids[i] for i in select(records.partition, records.offset, cut).tolist()}
+def _known(dataset: Dataset, records: Vectors | Labels, cut: Mapping[int, int]) -> NDArray[np.bool_]:
+    """The rows whose id stands among these records below the cut."""
+    below = {records.ids[i] for i in select(records.partition, records.offset, cut).tolist()}
+    return np.fromiter((i in below for i in dataset.ids), dtype=bool, count=dataset.rows)
