@@ -11,6 +11,11 @@ import asyncpg
 import pytest
 import stack as shared  # type: ignore[import-not-found]  # beside this file
 from everloop.embedded import Kafka
+from hypothesis import HealthCheck, settings
+
+# a busy machine is slow: that is no failure of what a property says
+settings.register_profile("everloop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("everloop")
 
 
 def pytest_configure(config: pytest.Config) -> None:
