@@ -28,6 +28,7 @@ class Entry:
     event_seconds: float
     known_seconds: float
     fields: dict[str, Any]
+    retraction: bool = False
 
     @property
     def event_time(self):

@@ -72,9 +72,9 @@ def plan_of(sample: Sample, name: str, wishes: Wishes) -> Plan:
     """Guess everything from a sample; `wishes` decide what somebody has named."""
     roles = guess_roles(columns_of(sample), wishes)
     taken = {column.name for column in (*roles.fields, roles.label) if column}
-    book = NameBook(taken - ({roles.label.name} if roles.label else set()))
     event_time = _event_time(roles.time, taken)
     key = roles.key.name if roles.key else NameBook({*taken, event_time}).free(SERIES)
+    book = NameBook({*taken, event_time, key} - ({roles.label.name} if roles.label else set()))
     label = _label(roles.label, sample, book)
     window = _window(roles, sample.rows)
     labelled = _labelled(roles.label, sample.rows)
