@@ -147,4 +147,12 @@ def test_rows_that_break_the_contract_stop_it_before_anything_is_sent(run, edge)
 
 def test_explained_values_are_plain_data() -> None:
     """`--json` must never meet an object that it cannot write."""
-    json.dumps([dataclasses.asdict(one.explained) for one in vector([3.0, 9.0]).values], default=str)
+    explained = [dataclasses.asdict(one.explained) for one in vector([3.0, 9.0]).values]
+
+    def as_text(value: object) -> str:
+        assert isinstance(value, datetime), value
+        return value.isoformat()
+
+    assert [one["feature"] for one in json.loads(json.dumps(explained, default=as_text))] == [
+        one["feature"] for one in explained
+    ]
