@@ -12,6 +12,7 @@ from everloop_kernel import telemetry
 from everloop_kernel.kafka import transactional_producer
 from everloop_kernel.metrics import CONSUMER_LAG, OUTBOX_PENDING
 from everloop_kernel.recorder import transaction
+from everloop_kernel.recorder.publisher import OutboxWriter
 from everloop_schemas import events
 from everloop_schemas.cloudevents import decode
 from opentelemetry.sdk.trace import TracerProvider
@@ -105,6 +106,25 @@ async def _emit_and_fail(bench) -> None:
     async with transaction(bench.pool, bench.service) as work:
         work.emit_raw(bench.target, b"k", b"undone")
         await work.connection.execute("SELECT * FROM nowhere")
+
+
+async def test_a_leader_that_is_fenced_by_a_zombie_goes_on(bench, running, until):
+    """A former leader that wakes takes the producer before it finds its session gone: nothing may stop."""
+    async with running(bench.relay()):
+        for number in range(3):
+            await _emit(bench, b"%d" % number)
+            await until(lambda: _settled(bench, 0))
+            zombie = OutboxWriter(bench.kafka, bench.service, bench.dead)
+            await zombie.open()
+            await zombie.close()
+        await _emit(bench, b"last")
+        await until(lambda: _settled(bench, 0))
+    assert [record.value for record in await bench.read(bench.target)] == [b"0", b"1", b"2", b"last"]
+
+
+async def _emit(bench, value: bytes) -> None:
+    async with transaction(bench.pool, bench.service) as work:
+        work.emit_raw(bench.target, b"k", value)
 
 
 async def test_traces_go_through_the_outbox(bench, running, until, monkeypatch):

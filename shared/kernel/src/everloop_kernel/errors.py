@@ -27,7 +27,7 @@ class PermanentError(EverloopError):
 
 
 class Fenced(EverloopError):  # noqa: N818  (Kafka's word for it)
-    """Another member of the group owns this work now; this process must stop writing and restart."""
+    """Another member of the group owns this work now: stop writing, and ask who owns it before going on."""
 
 
 class ConfigurationError(EverloopError):

@@ -101,6 +101,7 @@ class PartitionWriter:
         metadata: str,
     ) -> None:
         await producer.begin_transaction()
+        _quieten(producer)
         delivered = [
             future for outputs, trace in published for future in await _send_all(producer, outputs, trace)
         ]
@@ -125,7 +126,9 @@ class PartitionWriter:
                 "a transaction could not be aborted; it ends by timeout", extra={"error": repr(error)}
             )
         finally:
+            _quieten(producer)
             await self.close()
+            _quieten(producer)
 
 
 async def _send_all(
@@ -138,11 +141,23 @@ async def _send_all(
     trace = None if traceparent is None else ("traceparent", traceparent)
     delivered: list[asyncio.Future[Any]] = []
     for (topic, partition), records in by_partition.items():
-        delivered += [
-            await producer.send_batch(batch, topic, partition=partition)
-            for batch in _batches(producer, records, trace)
-        ]
+        for batch in _batches(producer, records, trace):
+            delivered.append(await producer.send_batch(batch, topic, partition=partition))
+            delivered[-1].add_done_callback(_seen)
     return delivered
+
+
+def _quieten(producer: AIOKafkaProducer) -> None:
+    """A failed transaction leaves its error in a future that nobody awaits; a fatal one in a second."""
+    manager = producer._txn_manager  # noqa: SLF001
+    if ended := manager.wait_for_transaction_end():
+        ended.add_done_callback(_seen)
+
+
+def _seen(done: asyncio.Future[Any]) -> None:
+    """The failure is raised elsewhere; without this asyncio would print its traceback as well."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _batches(

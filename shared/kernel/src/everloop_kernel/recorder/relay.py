@@ -6,6 +6,8 @@ in between publishes nothing twice: the next leader starts its producer first (w
 and ends its transaction), then reads that offset, then deletes what is published.
 
 The leader's session must speak every few seconds or Postgres ends it: a stopped process loses the lock.
+When it wakes it may fence its successor before it sees that. So a fenced relay does not end its process: it
+asks for the lock again, and whoever holds it fences the other for good.
 """
 
 import asyncio
@@ -18,7 +20,7 @@ from typing import Any, Final
 from aiokafka.errors import KafkaError
 from tenacity import RetryCallState, retry_if_exception
 
-from everloop_kernel.errors import one_line
+from everloop_kernel.errors import Fenced, one_line
 from everloop_kernel.kafka import retrying
 from everloop_kernel.metrics import OUTBOX_LEADER, OUTBOX_OLDEST_SECONDS, OUTBOX_PENDING, OUTBOX_PUBLISHED
 from everloop_kernel.recorder import outbox
@@ -32,6 +34,7 @@ __all__ = ["OutboxRelay"]
 _HEARTBEAT_SECONDS: Final = 5.0
 _SESSION_SECONDS: Final = 15
 _STANDBY_SECONDS: Final = 1.0
+_ENDS_A_TERM: Final = (*TRANSIENT, KafkaError, Fenced)
 _LOCK: Final = "SELECT pg_try_advisory_lock(hashtextextended('everloop-outbox-leader:' || $1, 0))"
 
 _log = logging.getLogger(__name__)
@@ -63,7 +66,7 @@ class OutboxRelay:
         self._progressed = False
 
     async def run(self) -> None:
-        """Lead or stand by until stopped; a failure that persists is raised, `Fenced` at once."""
+        """Lead or stand by until stopped; a failure that persists is raised."""
         while not self._stop.is_set():
             retry = retry_if_exception(self._may_pass)
             async for attempt in retrying(self._backoff_seconds, retry=retry, before_sleep=self._log_retry):
@@ -80,7 +83,7 @@ class OutboxRelay:
         return self._trouble
 
     def _may_pass(self, error: BaseException) -> bool:
-        return isinstance(error, (*TRANSIENT, KafkaError)) and not self._stop.is_set()
+        return isinstance(error, _ENDS_A_TERM) and not self._stop.is_set()
 
     def _log_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -102,7 +105,7 @@ class OutboxRelay:
                     published = await writer.published(identity)
                     await outbox.delete_up_to(connection, published)
                     await self._lead(connection, writer, identity, published)
-        except (*TRANSIENT, KafkaError) as error:
+        except _ENDS_A_TERM as error:
             if not self._progressed:
                 raise
             _log.warning("the outbox of %s lost its leader: %s", self._service, one_line(error))
