@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 import uuid
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from everloop.embedded.ports import free_port
 from everloop_features import compile as compile_pipeline
 from everloop_features import replay
 from everloop_kernel.admin import ensure_topics
@@ -298,9 +298,7 @@ class TrainerProcess:
     """`python -m everloop_trainer` with its own directory."""
 
     def __init__(self, bootstrap, dsn, directory: Path, **settings):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.directory = directory
         self._env = {
             **os.environ,
