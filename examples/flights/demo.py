@@ -24,7 +24,7 @@ from watch import Watch
 SETTLE_SECONDS = 60
 LAG_SECONDS = 120
 LAG_PAUSE_SECONDS = 3
-MEMORY_SECONDS = 3
+MEMORY_SECONDS = 5
 OFFER_BAD_DAYS_BEFORE_END = 14
 """When no version has been rejected by then, one is offered that its gates must refuse."""
 BAD_MODEL = {"trees": 1, "learning_rate": 0.001}
