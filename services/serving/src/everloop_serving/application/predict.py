@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
+import msgspec
 from everloop_kernel import telemetry
 from everloop_kernel.stream_writer import Output
 from everloop_schemas.events import Value
@@ -23,8 +23,7 @@ SLICE_ROWS = 64
 _TRACEPARENT_LENGTH = 55
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """Outputs and vectors, row by row."""
 
     choice: Choice
