@@ -20,7 +20,8 @@ from everloop_serving.application.predict import Predictions
 from everloop_serving.application.prediction_events import EventWriter
 from everloop_serving.domain.artifact import read_artifact
 from everloop_serving.entrypoints.access import Access
-from everloop_serving.entrypoints.http_routes import Routes, error_response
+from everloop_serving.entrypoints.errors import Errors, error_response
+from everloop_serving.entrypoints.http_routes import Routes
 from everloop_serving.entrypoints.infer_http import Inference
 from everloop_serving.metrics import HotMetrics
 from integration.serving.deployed_model import RECORD, artifact, expected_output, infer_body, reference
@@ -63,16 +64,19 @@ class Api:
         self.models = Models()
         self.models.replace(NAME, Arms(1, one, by_version={1: one, 2: two}))
         self.models.pending["soon"] = "it is loading"
-        inference = Inference(self.models, Predictions(EventWriter("x"), self.events.append, self.metrics))
-        self.routes = Routes(
-            self.models, inference, Access(tokens or Tokens(None)), self.metrics, [self.part]
-        )
+        predictions = Predictions(EventWriter("x"), self.events.append, self.metrics)
+        errors = Errors(self.metrics)
+        inference = Inference(self.models, predictions, errors)
+        self.routes = Routes(self.models, inference, Access(tokens or Tokens(None)), errors, [self.part])
 
     def ask(self, method: str, path: str, body: object = b"", **headers: str) -> Response:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-        answer = self.routes(Request(method.encode(), path.encode(), named, data))
-        return answer if isinstance(answer, Response) else asyncio.run(answer)
+        return asyncio.run(self._answer(Request(method.encode(), path.encode(), named, data)))
+
+    async def _answer(self, request: Request) -> Response:
+        answer = self.routes(request)
+        return answer if isinstance(answer, Response) else await answer
 
     def post(self, path: str, body: object, **headers: str) -> Response:
         return self.ask("POST", path, body, **headers)

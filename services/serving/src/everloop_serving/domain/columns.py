@@ -21,6 +21,7 @@ _ACCEPTED = {
     "string": frozenset({"BYTES"}),
     "timestamp": frozenset({"BYTES"}),
 }
+_ONE_ROW = [1]
 _ADVERTISED = {"number": "FP64", "integer": "INT64", "boolean": "BOOL"}
 
 
@@ -116,6 +117,16 @@ class Column:
             _check_bounds(tensor, *bounds)
         return self.values(tensor.data)
 
+    def single(self, tensor: Tensor) -> Any:
+        """The value of a plain tensor of one row; ValueError for any other, and for a value that is wrong."""
+        (value,) = tensor.data
+        if tensor.shape != _ONE_ROW or tensor.datatype not in self.accepted:
+            raise ValueError("needs a closer look")
+        bounds = INTEGERS.get(tensor.datatype)
+        if bounds is not None and not _fits(value, *bounds):
+            raise ValueError("is out of bounds")
+        return self.read(value)
+
     def values(self, data: Sequence[Any]) -> list[Any]:
         """Checked values, or InvalidInput."""
         read = self.read
@@ -141,5 +152,9 @@ def _reason(kind: str, error: ValueError) -> str:
 
 def _check_bounds(tensor: Tensor, lowest: int, highest: int) -> None:
     for value in tensor.data:
-        if value is not None and not (type(value) is int and lowest <= value <= highest):
+        if not _fits(value, lowest, highest):
             raise InvalidInput(f"input {tensor.name!r}: {str(value)[:100]!r} is no {tensor.datatype}")
+
+
+def _fits(value: Any, lowest: int, highest: int) -> bool:
+    return value is None or (type(value) is int and lowest <= value <= highest)

@@ -13,14 +13,13 @@ from everloop_features import microseconds
 from everloop_schemas.pipeline import FieldSpec, Pipeline
 
 from everloop_serving.domain.columns import Column, moment
-from everloop_serving.domain.tensors import INTEGERS, InvalidInput, Tensor
+from everloop_serving.domain.tensors import InvalidInput, Tensor
 
 __all__ = ["ID", "Inputs", "Row"]
 
 ID = "id"
 """The optional input that gives each row its id."""
 _LONGEST_ID = 256
-_ONE_ROW = [1]
 
 
 @dataclass(slots=True)  # freezing it would cost two microseconds a row
@@ -80,22 +79,11 @@ class Inputs:
 
         None for any other, and for one that is wrong: `_rows` then says in what.
         """
-        fields: dict[str, Any] = {}
-        for tensor in tensors:
-            column = self.columns.get(tensor.name)
-            data = tensor.data
-            if (
-                column is None
-                or tensor.shape != _ONE_ROW
-                or len(data) != 1
-                or tensor.datatype not in column.accepted
-                or tensor.datatype in INTEGERS
-            ):
-                return None
-            try:
-                fields[column.name] = column.read(data[0])
-            except ValueError:
-                return None
+        columns = self.columns
+        try:
+            fields = {tensor.name: columns[tensor.name].single(tensor) for tensor in tensors}
+        except (KeyError, ValueError):
+            return None
         if not fields or len(fields) != len(tensors):
             return None
         self._check_complete(fields)
