@@ -20,7 +20,7 @@ class ModelNotReady(Exception):  # noqa: N818  (a state, not a defect)
     """The model is deployed but cannot answer yet."""
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """The model that answers a request, why, and how likely that was."""
 
     model: LoadedModel

@@ -23,7 +23,7 @@ SLICE_ROWS = 64
 _TRACEPARENT_LENGTH = 55
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """Outputs and vectors, row by row."""
 
     choice: Choice
