@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from everloop_features import microseconds
+from everloop_kernel import telemetry
 from everloop_kernel.auth import Tokens, create_token
 from everloop_kernel.http_message import Request, Response
 from everloop_kernel.stream_writer import Output
@@ -25,6 +26,9 @@ from everloop_serving.entrypoints.http_routes import Routes
 from everloop_serving.entrypoints.infer_http import Inference
 from everloop_serving.metrics import HotMetrics
 from integration.serving.deployed_model import RECORD, artifact, expected_output, infer_body, reference
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 NAME = "flights"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -118,6 +122,28 @@ def test_many_rows_are_answered_like_single_ones(api: Api) -> None:
     assert [cloudevents.decode(PredictionMade, e.value, e.headers).id for e in api.events[-200:]] == [
         f"b-{n}" for n in range(200)
     ]
+
+
+def test_each_request_of_a_moment_has_its_own_span(api: Api, monkeypatch) -> None:
+    """Two clients that ask at once must find two traces, each with its own prediction."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(telemetry._State, "enabled", True)
+    monkeypatch.setattr(telemetry, "tracer", provider.get_tracer)
+    traces = [TRACE, TRACE.replace("0af7", "0bf7")]
+
+    async def ask_at_once() -> list[Response]:
+        body = json.dumps(infer_body([RECORD])).encode()
+        requests = [
+            Request(b"POST", INFER.encode(), {b"traceparent": each.encode()}, body) for each in traces
+        ]
+        return await asyncio.gather(*[api.routes(request) for request in requests])
+
+    assert [answer.status for answer in asyncio.run(ask_at_once())] == [200, 200]
+    spans = exporter.get_finished_spans()
+    assert [f"{span.context.trace_id:032x}" for span in spans] == [each.split("-")[1] for each in traces]
+    told = [dict(event.headers)["traceparent"].decode().split("-")[1:3] for event in api.events[-2:]]
+    assert told == [[f"{s.context.trace_id:032x}", f"{s.context.span_id:016x}"] for s in spans]
 
 
 def test_a_version_is_asked_by_its_number(api: Api) -> None:
