@@ -99,7 +99,7 @@ def test_a_vector_is_a_valid_event_on_its_partition() -> None:
 def test_state_goes_to_the_same_partition() -> None:
     """Serving and a restarted task find state where the log's partition number says."""
     step = task().derive([observation(0), observation(1)])
-    assert len(step.outputs) == 2 + 3
+    assert len(step.outputs) == 2 + 4
     state = step.outputs[2:]
     assert {(output.topic, output.partition) for output in state} == {("feature-state-changed-v1.shops", 3)}
     assert state[0].key == b"v1\x1fdefinition"

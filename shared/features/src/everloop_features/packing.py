@@ -4,10 +4,12 @@ Keys are `v<version> 0x1f <kind> 0x1f …`, so that two versions of a pipeline s
 
 * `v3 0x1f observations|labels 0x1f <by names, joined by a comma> 0x1f <MessagePack array of the by values>`
 * `v3 0x1f pending 0x1f <block number, 8 bytes, big endian>`
+* `v3 0x1f settled`
 * `v3 0x1f clock`
 * `v3 0x1f definition`: the pipeline's definition as JSON, written first, so that a version outlives the next
 
-Values are MessagePack arrays whose first item is the format's number, 1.
+Values are MessagePack arrays whose first item is the format's number: 1 for groups, 2 for the
+others.
 """
 
 from collections.abc import Iterable
@@ -21,7 +23,10 @@ from everloop_features.nodes import Key
 __all__ = [
     "CLOCK",
     "DEFINITION",
+    "FORMAT",
+    "GROUP_FORMAT",
     "PENDING",
+    "SETTLED",
     "StateFormatError",
     "block_key",
     "definition_key",
@@ -39,7 +44,9 @@ SEPARATOR = b"\x1f"
 CLOCK = b"clock"
 DEFINITION = b"definition"
 PENDING = b"pending"
-FORMAT = 1
+SETTLED = b"settled"
+FORMAT = 2
+GROUP_FORMAT = 1
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Any])
@@ -61,11 +68,11 @@ def definition_key(version: int) -> bytes:
 
 
 def position_in(key: bytes, value: bytes) -> int:
-    """The log offset that a version's clock entry names; 0 for other entries."""
+    """The log offset that a version's clock entry names; 0 for other entries. Raises StateFormatError."""
     if key.split(SEPARATOR)[1:] != [CLOCK]:
         return 0
-    position = unpack_formatted(value)[-1]
-    return position if isinstance(position, int) else 0
+    position = _unpack(value)[-1:]
+    return position[0] if position and isinstance(position[0], int) else 0
 
 
 def split_key(key: bytes) -> tuple[bytes, bytes]:
@@ -107,7 +114,7 @@ def unpack_formatted(packed: bytes) -> list[Any]:
     """The inverse of `pack`. Raises StateFormatError."""
     values = _unpack(packed)
     if not values or values[0] != FORMAT:
-        raise StateFormatError("the state has an unknown format")
+        raise StateFormatError(f"the state has the unknown format {values[0] if values else None!r}")
     return values[1:]
 
 
