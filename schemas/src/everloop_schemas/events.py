@@ -102,6 +102,7 @@ class RecordAccepted(Event):
         description="the observation of this id is withdrawn; kind is label then, without a value",
     )
     warnings: list[Violation] = Field(default=[], description="broken rules that only warn")
+    reason: str | None = Field(default=None, description="why the observation was retracted")
 
 
 class RecordQuarantined(Event):
