@@ -13,6 +13,7 @@ others.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ __all__ = [
     "pack",
     "pack_key",
     "position_in",
+    "rebuilding_clock",
     "split_key",
     "unpack_formatted",
     "unpack_key",
@@ -47,6 +49,7 @@ PENDING = b"pending"
 SETTLED = b"settled"
 FORMAT = 2
 GROUP_FORMAT = 1
+_REBUILDING = 0
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Any])
@@ -67,12 +70,19 @@ def definition_key(version: int) -> bytes:
     return f"v{version}".encode() + SEPARATOR + DEFINITION
 
 
+def rebuilding_clock(position: int) -> bytes:
+    """A clock that says: this state is computed again, up to a log offset; nobody reads it as state."""
+    return _encoder.encode([_REBUILDING, position])
+
+
 def position_in(key: bytes, value: bytes) -> int:
-    """The log offset that a version's clock entry names; 0 for other entries. Raises StateFormatError."""
+    """The log offset that a version's clock entry names, of any format; 0 where there is none."""
     if key.split(SEPARATOR)[1:] != [CLOCK]:
         return 0
-    position = _unpack(value)[-1:]
-    return position[0] if position and isinstance(position[0], int) else 0
+    with suppress(StateFormatError):
+        position = _unpack(value)[-1:]
+        return position[0] if position and isinstance(position[0], int) else 0
+    return 0
 
 
 def split_key(key: bytes) -> tuple[bytes, bytes]:
@@ -114,7 +124,9 @@ def unpack_formatted(packed: bytes) -> list[Any]:
     """The inverse of `pack`. Raises StateFormatError."""
     values = _unpack(packed)
     if not values or values[0] != FORMAT:
-        raise StateFormatError(f"the state has the unknown format {values[0] if values else None!r}")
+        number = values[0] if values else None
+        why = "its computation was interrupted" if number == _REBUILDING else f"unknown format {number!r}"
+        raise StateFormatError(why)
     return values[1:]
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "Kept",
     "Pending",
     "Told",
+    "pack_records",
     "settled_us",
     "unpack_pending",
 ]
@@ -205,8 +206,13 @@ class Added(Pending):
         self.told.append(told)
 
     def pack(self) -> bytes:
-        """The block's bytes: `[2, [[id, known_at, event_time, place, values]…], [[id, …]…]]`."""
-        return _encoder.encode((FORMAT, self.kept, self.told))
+        """Their bytes as a block."""
+        return pack_records(self.kept, self.told)
+
+
+def pack_records(kept: list[Kept], told: list[Told]) -> bytes:
+    """A block's bytes: `[2, [[id, known_at, event_time, place, values]…], [[id, …]…]]`."""
+    return _encoder.encode((FORMAT, kept, told))
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -214,7 +220,7 @@ _decoder = msgspec.msgpack.Decoder(tuple[int, list[Kept], list[Told]])
 
 
 def unpack_pending(packed: bytes) -> tuple[list[Kept], list[Told]]:
-    """The inverse of `Added.pack`. Raises StateFormatError."""
+    """The inverse of `pack_records`. Raises StateFormatError."""
     try:
         number, kept, told = _decoder.decode(packed)
     except msgspec.DecodeError as error:

@@ -1,5 +1,6 @@
 """One log partition's feature state, in memory."""
 
+from collections.abc import Iterator
 from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,12 +13,24 @@ from everloop_features.packing import (
     SEPARATOR,
     SETTLED,
     StateFormatError,
+    block_key,
     group_prefix,
+    pack,
+    pack_key,
     split_key,
     unpack_formatted,
     unpack_key,
 )
-from everloop_features.pending import LONG_AGO_US, Block, Horizon, Kept, Pending, Told, unpack_pending
+from everloop_features.pending import (
+    LONG_AGO_US,
+    Block,
+    Horizon,
+    Kept,
+    Pending,
+    Told,
+    pack_records,
+    unpack_pending,
+)
 from everloop_features.store import GroupStore
 
 if TYPE_CHECKING:
@@ -87,6 +100,17 @@ class State:
         for number in gone:
             self.pending.forget(self.blocks.pop(number))
 
+    def dump(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every entry of the state topic that this state is."""
+        for layout, table in zip(self.layouts, self.tables, strict=True):
+            prefix = self.prefix + group_prefix(layout) + SEPARATOR
+            yield from ((prefix + pack_key(key), packed) for key, packed in table.packed())
+        for number, block in self.blocks.items():
+            yield self.prefix + block_key(number), pack_records(block.kept, block.told)
+        if max(self.settled_us.values()) > LONG_AGO_US:
+            yield self.prefix + SETTLED, pack(self.settled_us.values())
+        yield self.prefix + CLOCK, pack(self.clock)
+
     def load(self, key: bytes, value: bytes | None) -> bool:
         """Restore one entry of the state topic; None removes it. False if it belongs to another version.
 
@@ -132,10 +156,11 @@ class State:
         self.settled_us = dict(zip(self.settled_us, settled, strict=True))
 
     def _load_block(self, number: int, value: bytes | None) -> None:
-        if value is not None:
-            self._add_block(number, *unpack_pending(value))
-        elif number in self.blocks:
+        records = None if value is None else unpack_pending(value)
+        if number in self.blocks:
             self.pending.forget(self.blocks.pop(number))
+        if records is not None:
+            self._add_block(number, *records)
 
     def _add_block(self, number: int, kept: list[Kept], told: list[Told]) -> None:
         self.pending.take(kept, told)
