@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import flights_data
 import typer
 from demo import Demo, Plan
+from everloop.cli.failures import run
 from everloop.otlp import SpanSink
 from everloop.stack import Ports, Stack
 from rich.console import Console
@@ -94,6 +95,10 @@ def _lineage(result: dict[str, Any], data_dir: Path) -> str:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     app.command()(main)
-    app(prog_name="everloop demo")
+    run(app, "everloop demo")
