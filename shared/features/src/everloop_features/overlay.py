@@ -38,6 +38,7 @@ class Overlay:
         self._packed: list[dict[Key, bytes | None]] | None = None
         self.remembered = Remembered(base)
         self.pending = self.remembered.added
+        self._old, self._new = base.pending.observations, self.pending.observations
         self.event_clock_us = base.event_clock_us
         self.known_clock_us = base.known_clock_us
         self.position = base.position
@@ -74,15 +75,25 @@ class Overlay:
         """Add an observation; its own vector must have been computed before."""
         self._advance(event_time_us, known_at_us)
         values = self._functions.observe(fields, event_time_us, self)
-        before = self._entries(record_id) if self.remembered.holds(record_id) else ()
-        was_there = bool(before) and before[-1].values is not None
-        if self._keeps or before:
-            kept = Kept(record_id, known_at_us, event_time_us, self.position, values)
-            self.pending.observe(kept, before if was_there else ())
+        kept = Kept(record_id, known_at_us, event_time_us, self.position, values)
+        if record_id not in self._old and record_id not in self._new:
+            was_there = False
+            if self._keeps:
+                self.pending.observe(kept)
+        else:
+            was_there = self._observe_again(kept)
         if self._over_labels and not was_there:
             label = self.remembered.label(record_id, self.horizon)
             if label is not None:
                 self._count(label)
+
+    def _observe_again(self, kept: Kept) -> bool:
+        """Remember an observation of an id that came before; whether an earlier one still counts."""
+        before = self._entries(kept.id)
+        was_there = bool(before) and before[-1].values is not None
+        if self._keeps or before:
+            self.pending.observe(kept, before if was_there else ())
+        return was_there
 
     def absorb_label(
         self, record_id: str, fields: Mapping[str, Any], event_time_us: int, known_at_us: int

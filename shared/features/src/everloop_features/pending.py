@@ -79,9 +79,8 @@ class Block:
 
     def __init__(self, kept: list[Kept], told: list[Told]) -> None:
         self.kept, self.told = kept, told
-        records: list[Kept | Told] = [*kept, *told]
-        known = [entry.known_us for entry in records]
-        places = [entry.place for entry in records]
+        known = [entry.known_us for entry in kept] + [entry.known_us for entry in told]
+        places = [entry.place for entry in (*kept[:1], *kept[-1:])] + [entry.place for entry in told]
         self._oldest_us, self._newest_us = min(known), max(known)
         self._first, self._last = min(places), max(places)
         self._settled_us = {"observations": _newest(kept), "labels": _newest(told)}
@@ -169,6 +168,9 @@ class Pending:
         """Drop a block's records, except where a newer block has another of the same id."""
         self.groups = None
         for entry in block.kept:
+            if not self.earlier and self.observations.get(entry.id) is entry:
+                del self.observations[entry.id]
+                continue
             left = tuple(other for other in self.entries(entry.id) if other is not entry)
             if left:
                 self.observe(left[-1], left[:-1])
@@ -197,8 +199,10 @@ class Added(Pending):
 
     def observe(self, kept: Kept, before: tuple[Kept, ...] = ()) -> None:
         """Take an observation, after those `before` it that still count."""
-        Pending.observe(self, kept, before)
         self.kept.append(kept)
+        self.observations[kept.id] = kept
+        if before or self.earlier or self.groups is not None:
+            Pending.observe(self, kept, before)
 
     def tell(self, told: Told) -> None:
         """Take a label in place of the one that was in force."""

@@ -24,10 +24,6 @@ class Remembered:
         self.added = Added(base.compiled.contributions.touched)
         self.settled_us = dict(base.settled_us)
 
-    def holds(self, record_id: str) -> bool:
-        """Whether there may be an observation of an id; most ids are new."""
-        return record_id in self._old.observations or record_id in self.added.observations
-
     def entries(self, record_id: str, horizon: Horizon) -> tuple[Kept, ...]:
         """The observations of an id that still count, oldest first, or its withdrawal."""
         entries = self.added.entries(record_id) or self._old.entries(record_id)
