@@ -29,8 +29,6 @@ TAIL_SECONDS = 1.0
 """After so long without records the offset is committed past trailing transaction markers: lag is zero."""
 RESTS = 4
 """A lane rests for so many times as long as its last transaction took, if few records wait."""
-LONGEST_REST_SECONDS = 0.15
-"""The most that a record waits for others to share its transaction."""
 
 
 class Lane:
@@ -132,7 +130,8 @@ class Lane:
                 began = time.monotonic()
                 await self._handle(self._take())
                 ended = time.monotonic()
-                self._rested_at = ended + min(RESTS * (ended - began), LONGEST_REST_SECONDS)
+                rest = min(RESTS * (ended - began), self._settings.longest_rest_seconds)
+                self._rested_at = ended + rest
         return True
 
     async def _rest(self) -> None:
