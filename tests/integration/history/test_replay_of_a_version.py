@@ -14,7 +14,7 @@ from everloop.changes import plan_apply
 from everloop.history.log import run
 from everloop.replays import replays_under_way
 from everloop_features import compile as compile_features
-from everloop_features.packing import CLOCK, DEFINITION, PENDING, split_key, version_of
+from everloop_features.packing import CLOCK, DEFINITION, PENDING, SETTLED, split_key, version_of
 from everloop_kernel.kafka import plain_producer
 from everloop_kernel.kafka_reading import read_to_end
 from everloop_schemas.pipeline import load
@@ -86,10 +86,10 @@ async def state(rig: Rig, name: str, version: int) -> tuple[dict[bytes, bytes], 
         if version_of(record.key) != version:
             continue
         loaded.load(record.key, record.value)
-        if split_key(record.key)[0] not in (CLOCK, DEFINITION, PENDING):
+        if split_key(record.key)[0] not in (CLOCK, DEFINITION, PENDING, SETTLED):
             groups[record.key] = record.value
     oldest = loaded.known_clock_us - compiled.pending_us
-    waiting = {key: one for key, one in loaded.pending.observations.items() if one[0] >= oldest}
+    waiting = {key: one for key, one in loaded.pending.observations.items() if one.known_us >= oldest}
     return {key: value for key, value in groups.items() if value is not None}, waiting
 
 

@@ -1,5 +1,6 @@
 """Log records in, Kafka records out: keys, partitions, headers, poison."""
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from everloop_feature.adapters.opening import TaskOpener
 from everloop_feature.adapters.task import FeatureTask
 from everloop_feature.application.pipelines import Pipelines
 from everloop_feature.entrypoints.decisions import Decisions
-from everloop_kernel.errors import EverloopError
+from everloop_kernel.errors import ConfigurationError, EverloopError
 from everloop_schemas import cloudevents
 from everloop_schemas.events import (
     ArtifactRef,
@@ -99,7 +100,7 @@ def test_a_vector_is_a_valid_event_on_its_partition() -> None:
 def test_state_goes_to_the_same_partition() -> None:
     """Serving and a restarted task find state where the log's partition number says."""
     step = task().derive([observation(0), observation(1)])
-    assert len(step.outputs) == 2 + 3
+    assert len(step.outputs) == 2 + 4
     state = step.outputs[2:]
     assert {(output.topic, output.partition) for output in state} == {("feature-state-changed-v1.shops", 3)}
     assert state[0].key == b"v1\x1fdefinition"
@@ -207,3 +208,19 @@ def test_a_replay_is_in_the_metrics_until_it_is_over() -> None:
         names = ("everloop_feature_replay_position", "everloop_feature_replay_target")
         labels = {"pipeline": "shops", "partition": "3"}
         assert tuple(REGISTRY.get_sample_value(name, labels) for name in names) == shown
+
+
+def test_unreadable_state_is_said_and_never_a_traceback(caplog) -> None:
+    """Whoever is on call must read what happens, and where only a person can help, what to do."""
+    broken = dataclasses.replace(log_record(0, b"\xc1"), key=b"v1\x1fclock")
+    opened = task()
+    opened.restore([broken])
+    assert opened.begin(0, 7) == 0
+    assert "feature-state-changed-v1.shops, partition 3, cannot be read (version 1:" in caplog.text
+    assert "computed again from the log" in caplog.text
+    opened = task()
+    opened.restore([broken])
+    with pytest.raises(ConfigurationError, match="EVERLOOP_FEATURE_ACCEPT_PARTIAL_STATE=true"):
+        opened.begin(2, 7)
+    sound = task()
+    assert (sound.begin(2, 7), sound.begin(2, None)) == (7, 2)

@@ -16,6 +16,11 @@ class FeatureSettings(HttpSettings):
     max_records: PositiveInt = Field(
         8000, description="log records in one transaction, where so many wait; fewer make a smaller one"
     )
+    accept_partial_state: bool = Field(
+        default=False,
+        description="compute state that cannot be read again from a log whose beginning Kafka has dropped: "
+        "windows that reach further back then hold too little",
+    )
     unknown_pipeline_seconds: PositiveFloat = Field(
         15.0, description="how long records wait for their pipeline's definition before the process ends"
     )

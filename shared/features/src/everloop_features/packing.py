@@ -4,13 +4,16 @@ Keys are `v<version> 0x1f <kind> 0x1f …`, so that two versions of a pipeline s
 
 * `v3 0x1f observations|labels 0x1f <by names, joined by a comma> 0x1f <MessagePack array of the by values>`
 * `v3 0x1f pending 0x1f <block number, 8 bytes, big endian>`
+* `v3 0x1f settled`
 * `v3 0x1f clock`
 * `v3 0x1f definition`: the pipeline's definition as JSON, written first, so that a version outlives the next
 
-Values are MessagePack arrays whose first item is the format's number, 1.
+Values are MessagePack arrays whose first item is the format's number: 1 for groups, 2 for the
+others.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -21,7 +24,10 @@ from everloop_features.nodes import Key
 __all__ = [
     "CLOCK",
     "DEFINITION",
+    "FORMAT",
+    "GROUP_FORMAT",
     "PENDING",
+    "SETTLED",
     "StateFormatError",
     "block_key",
     "definition_key",
@@ -29,6 +35,7 @@ __all__ = [
     "pack",
     "pack_key",
     "position_in",
+    "rebuilding_clock",
     "split_key",
     "unpack_formatted",
     "unpack_key",
@@ -39,7 +46,10 @@ SEPARATOR = b"\x1f"
 CLOCK = b"clock"
 DEFINITION = b"definition"
 PENDING = b"pending"
-FORMAT = 1
+SETTLED = b"settled"
+FORMAT = 2
+GROUP_FORMAT = 1
+_REBUILDING = 0
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Any])
@@ -60,12 +70,19 @@ def definition_key(version: int) -> bytes:
     return f"v{version}".encode() + SEPARATOR + DEFINITION
 
 
+def rebuilding_clock(position: int) -> bytes:
+    """A clock that says: this state is computed again, up to a log offset; nobody reads it as state."""
+    return _encoder.encode([_REBUILDING, position])
+
+
 def position_in(key: bytes, value: bytes) -> int:
-    """The log offset that a version's clock entry names; 0 for other entries."""
+    """The log offset that a version's clock entry names, of any format; 0 where there is none."""
     if key.split(SEPARATOR)[1:] != [CLOCK]:
         return 0
-    position = unpack_formatted(value)[-1]
-    return position if isinstance(position, int) else 0
+    with suppress(StateFormatError):
+        position = _unpack(value)[-1:]
+        return position[0] if position and isinstance(position[0], int) else 0
+    return 0
 
 
 def split_key(key: bytes) -> tuple[bytes, bytes]:
@@ -107,7 +124,9 @@ def unpack_formatted(packed: bytes) -> list[Any]:
     """The inverse of `pack`. Raises StateFormatError."""
     values = _unpack(packed)
     if not values or values[0] != FORMAT:
-        raise StateFormatError("the state has an unknown format")
+        number = values[0] if values else None
+        why = "its computation was interrupted" if number == _REBUILDING else f"unknown format {number!r}"
+        raise StateFormatError(why)
     return values[1:]
 
 

@@ -59,6 +59,10 @@ class GroupStore:
         self._packed.pop(key, None)
         self.unpacked.pop(key, None)
 
+    def packed(self) -> Iterator[tuple[Key, bytes]]:
+        """Every key with its group's bytes."""
+        return ((key, stored[_TIME_BYTES:]) for key, stored in self._packed.items())
+
     def idle(self, before_us: int) -> Iterator[Key]:
         """Keys of which nothing reaches up to an event time, in the order in which they came."""
         for key, stored in self._packed.items():

@@ -23,7 +23,7 @@ from everloop_kernel.kafka import retrying
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
 from everloop_kernel.stream_lane import Lane
 from everloop_kernel.stream_source import Source
-from everloop_kernel.stream_task import LaneSettings, OpenTask, PartitionTask, RestoreFrom, Step
+from everloop_kernel.stream_task import LaneSettings, OpenTask, PartitionTask, RestoreFrom, Step, go_on
 from everloop_kernel.stream_writer import Output
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Step",
     "StreamProcessor",
     "dead_letter_topic",
+    "go_on",
 ]
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from tenacity import RetryCallState, retry_if_exception
 
 from everloop_kernel import metrics, telemetry
 from everloop_kernel.dead_letters import DeadLetter, DeadLetterLimitExceeded
-from everloop_kernel.errors import Fenced, PermanentError, one_line
+from everloop_kernel.errors import ConfigurationError, Fenced, PermanentError, one_line
 from everloop_kernel.kafka import retrying
 from everloop_kernel.kafka_reading import read_to_end
 from everloop_kernel.stream_backlog import Backlog
@@ -165,7 +165,7 @@ class Lane:
         if committed != before:
             raise Fenced(f"the offset of {self.partition} moved while this member was taking it over")
         beginning = await self._source.beginning(self.partition)
-        self._start_at(task, committed[0] if known and committed else beginning)
+        self._start_at(task, task.begin(beginning, committed[0] if known and committed else None))
         seconds = time.monotonic() - self._last_active
         log.info("opened %s-%d at offset %d in %.2f s", *self.partition, self.position, seconds)
         return None
@@ -292,5 +292,6 @@ class Lane:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether trying again may help; a fenced member and an exceeded limit end the process at once."""
-    return isinstance(error, Exception) and not isinstance(error, Fenced | DeadLetterLimitExceeded)
+    """Whether trying again may help; what only a person can mend ends the process at once."""
+    final = Fenced | DeadLetterLimitExceeded | ConfigurationError
+    return isinstance(error, Exception) and not isinstance(error, final)

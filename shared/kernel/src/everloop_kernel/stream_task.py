@@ -10,7 +10,7 @@ from everloop_kernel.dead_letters import DeadLetter, DeadLetterLimit
 from everloop_kernel.settings import KafkaSettings
 from everloop_kernel.stream_writer import Output
 
-__all__ = ["LaneSettings", "OpenTask", "PartitionTask", "RestoreFrom", "Step"]
+__all__ = ["LaneSettings", "OpenTask", "PartitionTask", "RestoreFrom", "Step", "go_on"]
 
 S = TypeVar("S")
 
@@ -39,11 +39,16 @@ class Step(Generic[S]):
     state: S
 
 
+def go_on(beginning: int, committed: int | None) -> int:
+    """Where a task begins whose state can be read, or that has none."""
+    return beginning if committed is None else committed
+
+
 class PartitionTask(Protocol[S]):
     """The derivation over one input partition.
 
-    Its calls come in this order: `restore` for each page of each `restore_from`; then, for each batch,
-    `derive` and, once committed, `apply`.
+    Its calls come in this order: `restore` for each page of each `restore_from`; `begin`; then, for each
+    batch, `derive` and, once committed, `apply`.
     """
 
     @property
@@ -60,6 +65,15 @@ class PartitionTask(Protocol[S]):
 
     def restore(self, records: Sequence[ConsumerRecord]) -> None:
         """Take a page of records of one `RestoreFrom`, in order."""
+        ...
+
+    def begin(self, beginning: int, committed: int | None) -> int:
+        """The offset at which handling goes on, now that all is restored.
+
+        `committed` is where it stopped (None: of another generation, or nowhere), `beginning` the partition's
+        first offset: the answer of a task whose state is of no use and is derived anew. Raises
+        ConfigurationError where that cannot give the right state either; the process ends then.
+        """
         ...
 
     def derive(self, records: Sequence[ConsumerRecord]) -> Step[S]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 from everloop_features import LogRecord, decode
+from everloop_kernel.errors import ConfigurationError
 from everloop_kernel.stream import DeadLetter, Output, RestoreFrom, Step
 from everloop_schemas import cloudevents
 from everloop_schemas.events import RecordAccepted
@@ -14,13 +15,18 @@ from everloop_schemas.topics import TOPICS
 
 from everloop_feature import metrics
 from everloop_feature.adapters.events import VectorWriter
-from everloop_feature.domain.partition import Derived, Entry, PartitionFeatures
+from everloop_feature.domain.partition import Derived, Entry, LogIncompleteError, PartitionFeatures
 
 __all__ = ["STATE_TOPIC", "FeatureTask", "read_record"]
 
 _log = logging.getLogger(__name__)
 
 STATE_TOPIC = "feature-state-changed-v1"
+
+_MEND = (
+    "The log begins at offset {} only, so it cannot be computed again: restore the topic from a backup, or "
+    "set EVERLOOP_FEATURE_ACCEPT_PARTIAL_STATE=true once and accept that long windows hold too little"
+)
 
 
 class FeatureTask:
@@ -48,6 +54,20 @@ class FeatureTask:
         for record in records:
             if record.key is not None:
                 self._features.restore(record.key, record.value)
+
+    def begin(self, beginning: int, committed: int | None) -> int:
+        """The committed offset; the log's beginning where state cannot be read and is computed again."""
+        try:
+            first = self._features.begin(beginning, committed)
+        except LogIncompleteError as error:
+            raise ConfigurationError(self._unreadable(str(error)), _MEND.format(error.beginning)) from error
+        for version, reason in self._features.rebuilds.items():
+            told = self._unreadable(f"version {version}: {reason}")
+            _log.error("%s: it is computed again from the log", told)
+        return first
+
+    def _unreadable(self, reason: str) -> str:
+        return f"the feature state on {self._state}, partition {self._partition}, cannot be read ({reason})"
 
     def derive(self, records: Sequence[ConsumerRecord]) -> Step[Derived[Output]]:
         """Vectors and changed state; what no version has still to see is not even decoded."""
