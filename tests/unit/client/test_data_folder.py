@@ -1,6 +1,7 @@
 """Who holds a data folder, and what is found there after a crash."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -47,6 +48,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(EverloopError, match="cannot be used") as caught:
         DataFolder(tmp_path / "file" / "data").hold()
     assert "--data-dir" in caught.value.mend
+
+
+def test_a_full_disk_is_named_before_anything_starts(tmp_path, monkeypatch):
+    """PostgreSQL's own words, half a minute later, would be the third thing to go wrong."""
+    full = shutil._ntuple_diskusage(10**9, 10**9, 7 << 20)
+    monkeypatch.setattr("everloop.stack.folder.shutil.disk_usage", lambda _: full)
+    with pytest.raises(EverloopError, match="has 7 MiB left; a start needs 64") as caught:
+        DataFolder(tmp_path).require_space()
+    assert "Free space" in caught.value.mend
 
 
 def test_processes_of_an_earlier_stack_are_ended(tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
@@ -16,6 +17,9 @@ __all__ = ["STACK_VARIABLE", "DataFolder", "ProcessRecord", "StackRecord"]
 
 STACK_VARIABLE = "EVERLOOP_STACK_FOLDER"
 """In the environment of every service, so that also what a service started itself can be found again."""
+
+_START_BYTES = 64 * 2**20
+"""Of room for a start: PostgreSQL's first files, Kafka's, logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,15 @@ class DataFolder:
             raise self._held() from error
         self._lock = lock
         (self.path / "stack.json").unlink(missing_ok=True)  # a killed stack's
+
+    def require_space(self) -> None:
+        """Refuse a start that would end, halfway, on a full disk."""
+        free = shutil.disk_usage(self.path).free
+        if free < _START_BYTES:
+            raise EverloopError(
+                f"{self.path} has {free >> 20} MiB left; a start needs {_START_BYTES >> 20}.",
+                "Free space there, or choose another --data-dir. What is stored stays intact.",
+            )
 
     def release(self) -> None:
         """Let the next stack have it."""
