@@ -32,7 +32,7 @@ def header_text(text: str) -> str:
 
 
 def pipeline_name(text: str) -> str:
-    """The name in a pipeline file's text, read as the registry reads it: `yes` is one. Raises EverloopError."""
+    """The name in a pipeline file's text, read as the registry reads it: `yes` is one."""
     document = read_yaml(text)
     if document.problems:
         raise EverloopError(

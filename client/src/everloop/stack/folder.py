@@ -55,13 +55,8 @@ class DataFolder:
 
     def hold(self) -> None:
         """Take the folder, or raise an error that names the stack that has it."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / "lock").open("a")
-        except OSError as error:
-            raise EverloopError(
-                f"{self.path} cannot be used: {error.strerror}.", "Choose a --data-dir that you may write to."
-            ) from error
+        self.make()
+        lock = (self.path / "lock").open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -69,6 +64,21 @@ class DataFolder:
             raise self._held() from error
         self._lock = lock
         (self.path / "stack.json").unlink(missing_ok=True)  # a killed stack's
+
+    def make(self) -> None:
+        """Make the folder and that of its logs, or raise an error that says what to do."""
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            (self.path / "lock").open("a").close()
+        except OSError as error:
+            raise EverloopError(
+                f"{self.path} cannot be used: {error.strerror}.", "Choose a --data-dir that you may write to."
+            ) from error
+
+    def require_free(self) -> None:
+        """Raise an error that names the stack that has the folder, if one has."""
+        if self.is_held():
+            raise self._held()
 
     def require_space(self) -> None:
         """Refuse a start that would end, halfway, on a full disk."""
