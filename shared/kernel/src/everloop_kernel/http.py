@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -102,5 +102,15 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return problem(500, "Internal error", "The request could not be answered; the service's log says why.")
 
 
-EXCEPTION_HANDLERS = {Problem: _problem_raised, HTTPException: _http_error, Exception: _unexpected}
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """The caller has left in the middle of the body: no defect of ours, and nobody reads the answer."""
+    return problem(400, "Incomplete request", "The connection ended within the body.")
+
+
+EXCEPTION_HANDLERS = {
+    Problem: _problem_raised,
+    HTTPException: _http_error,
+    ClientDisconnect: _gone,
+    Exception: _unexpected,
+}
 """For Starlette's `exception_handlers`."""

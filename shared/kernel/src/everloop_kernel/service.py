@@ -34,6 +34,7 @@ from everloop_kernel import health, logs, telemetry
 from everloop_kernel.auth import Authentication, Tokens, check_bind
 from everloop_kernel.errors import ConfigurationError, EverloopError, one_line
 from everloop_kernel.http import EXCEPTION_HANDLERS, StorableNames
+from everloop_kernel.http_guard import GuardedConnection
 from everloop_kernel.instrumentation import Instrumentation
 from everloop_kernel.listen import bind
 from everloop_kernel.settings import HttpSettings, PlatformSettings
@@ -120,7 +121,8 @@ class _HttpComponent:
                 log_config=None,
                 access_log=False,
                 lifespan="off",
-                http="httptools",
+                http=GuardedConnection,
+                limit_concurrency=GuardedConnection.limits.connections,
                 ws="none",
                 server_header=False,
                 timeout_graceful_shutdown=_HTTP_DRAIN_SECONDS,
