@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 TAIL_SECONDS = 1.0
 """After so long without records the offset is committed past trailing transaction markers: lag is zero."""
-LONGEST_REST_SECONDS = 0.1
-"""The most that a record waits for others to share its transaction."""
+RESTS = 4
+"""A lane rests for so many times as long as its last transaction took, if few records wait."""
 
 
 class Lane:
@@ -129,11 +129,13 @@ class Lane:
             if self._released.is_set() and not self._stopping and self.backlog:
                 began = time.monotonic()
                 await self._handle(self._take())
-                self._rested_at = min(2 * time.monotonic() - began, time.monotonic() + LONGEST_REST_SECONDS)
+                ended = time.monotonic()
+                rest = min(RESTS * (ended - began), self._settings.longest_rest_seconds)
+                self._rested_at = ended + rest
         return True
 
     async def _rest(self) -> None:
-        """Let records gather for as long as the last transaction took, unless there are enough for one.
+        """Let records gather for some times as long as the last transaction took, unless there are enough.
 
         A transaction costs the broker the same however few records it holds. So a busy broker gets fewer and
         larger ones, and the first record after a pause does not wait.
