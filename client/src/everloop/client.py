@@ -18,13 +18,13 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import httpx
-import yaml
 
 from everloop.addresses import Addresses, ClientSettings, find_addresses
 from everloop.errors import EverloopError, UsageError
 from everloop.history import HistoryCalls
 from everloop.inference import Prediction, request_of, response_of
 from everloop.refusals import NO_MODEL, RefusedError, body_of, refused, why_not
+from everloop.written import header_text, part, pipeline_name
 
 __all__ = ["Client", "Prediction", "PublishResult"]
 
@@ -65,14 +65,14 @@ class Client(HistoryCalls):
 
         Returns once ingest takes its records too, unless ingest does not answer at all.
         """
-        name = _pipeline_name(text)
-        found = self._call("PUT", "registry", f"/v1/pipelines/{name}", content=text.encode())
+        name = pipeline_name(text)
+        found = self._call("PUT", "registry", f"/v1/pipelines/{part(name)}", content=text.encode())
         self._wait_for_ingest(name)
         return found
 
     def _wait_for_ingest(self, pipeline: str) -> None:
         """Ingest hears of a pipeline from Kafka, a moment after the registry has answered."""
-        url = f"{self.addresses.of('ingest')}/v1/pipelines/{pipeline}/observations"
+        url = f"{self.addresses.of('ingest')}/v1/pipelines/{part(pipeline)}/observations"
         limit = time.monotonic() + _INGEST_SECONDS
         with contextlib.suppress(httpx.HTTPError):
             while time.monotonic() < limit:
@@ -86,28 +86,28 @@ class Client(HistoryCalls):
 
     def pipeline(self, name: str) -> Json:
         """One pipeline's current definition and its versions."""
-        return self._call("GET", "registry", f"/v1/pipelines/{name}")
+        return self._call("GET", "registry", f"/v1/pipelines/{part(name)}")
 
     def catalog(self, pipeline: str, between: tuple[int, int] | None = None) -> Json:
         """Fields, features, who reads them, versions; or what changed between two versions."""
         page = "catalog" if between is None else f"versions/{between[0]}/changes/{between[1]}"
-        return self._call("GET", "registry", f"/v1/pipelines/{pipeline}/{page}")
+        return self._call("GET", "registry", f"/v1/pipelines/{part(pipeline)}/{page}")
 
     def models(self, pipeline: str) -> list[Json]:
         """Every model version: stage, trigger, metrics, gates."""
-        return list(self._call("GET", "registry", f"/v1/pipelines/{pipeline}/models")["models"])
+        return list(self._call("GET", "registry", f"/v1/pipelines/{part(pipeline)}/models")["models"])
 
     def model(self, pipeline: str, version: int) -> Json:
         """One model version's lineage: trigger, dataset, cut, gates, decisions."""
-        return self._call("GET", "registry", f"/v1/pipelines/{pipeline}/models/{version}")
+        return self._call("GET", "registry", f"/v1/pipelines/{part(pipeline)}/models/{version}")
 
     def deployment(self, pipeline: str) -> Json:
         """What should run, and what the serving instances hold."""
-        return self._call("GET", "registry", f"/v1/pipelines/{pipeline}/deployment")
+        return self._call("GET", "registry", f"/v1/pipelines/{part(pipeline)}/deployment")
 
     def history(self, pipeline: str) -> Json:
         """The audit trail, newest first."""
-        return self._call("GET", "registry", f"/v1/pipelines/{pipeline}/history")
+        return self._call("GET", "registry", f"/v1/pipelines/{part(pipeline)}/history")
 
     def approve(self, pipeline: str, version: int, reason: str, *, override: bool = False) -> Json:
         """Approve a version; `override` overrules failed gates, and is kept in the history."""
@@ -128,12 +128,12 @@ class Client(HistoryCalls):
 
     def unpin(self, pipeline: str, version: int) -> Json:
         """Let a pinned version go."""
-        return self._call("DELETE", "registry", f"/v1/pipelines/{pipeline}/pins/{version}")
+        return self._call("DELETE", "registry", f"/v1/pipelines/{part(pipeline)}/pins/{version}")
 
     def train(self, pipeline: str, reason: str, parameters: Mapping[str, Any] | None = None) -> Json:
         """Ask for a run now."""
         body = {"reason": reason, "parameters": dict(parameters or {})}
-        return self._call("POST", "trainer", f"/v1/pipelines/{pipeline}/runs", json=body)
+        return self._call("POST", "trainer", f"/v1/pipelines/{part(pipeline)}/runs", json=body)
 
     def runs(self, pipeline: str) -> list[Json]:
         """Every run with its trigger and outcome."""
@@ -141,43 +141,43 @@ class Client(HistoryCalls):
 
     def run(self, run_id: str) -> Json:
         """One run."""
-        return self._call("GET", "trainer", f"/v1/runs/{run_id}")
+        return self._call("GET", "trainer", f"/v1/runs/{part(run_id)}")
 
     def verify(self, pipeline: str, version: int) -> Json:
         """Rebuild a version's dataset and artifact from the log and compare their SHA-256s."""
-        path = f"/v1/pipelines/{pipeline}/models/{version}/verify"
+        path = f"/v1/pipelines/{part(pipeline)}/models/{version}/verify"
         return self._call("POST", "trainer", path, timeout=600)
 
     def observation(self, pipeline: str, observation_id: str, pipeline_version: int | None = None) -> Json:
         """One observation as the log holds it, its vector and its label."""
-        path = f"/v1/pipelines/{pipeline}/observations/{observation_id}"
+        path = f"/v1/pipelines/{part(pipeline)}/observations/{part(observation_id)}"
         params = {} if pipeline_version is None else {"pipeline_version": pipeline_version}
         return self._call("GET", "trainer", path, params=params)
 
     def predictions(self, prediction_id: str, pipeline: str | None = None) -> list[Json]:
         """Every answer given under this id, with its outcome once the label is known."""
         params = {"pipeline": pipeline} if pipeline else {}
-        found = self._call("GET", "monitor", f"/v1/predictions/{prediction_id}", params=params)
+        found = self._call("GET", "monitor", f"/v1/predictions/{part(prediction_id)}", params=params)
         return list(found["predictions"])
 
     def performance(self, pipeline: str) -> Json:
         """Live figures per model version and day."""
-        return self._call("GET", "monitor", f"/v1/pipelines/{pipeline}/performance")
+        return self._call("GET", "monitor", f"/v1/pipelines/{part(pipeline)}/performance")
 
     def quality(self, pipeline: str, *, windows: int = 24) -> Json:
         """The newest windows of a pipeline's data, and whether broken gates hold training back."""
-        path = f"/v1/pipelines/{pipeline}/quality"
+        path = f"/v1/pipelines/{part(pipeline)}/quality"
         return self._call("GET", "ingest", path, params={"windows": windows})
 
     def accept_quality(self, pipeline: str, reason: str) -> Json:
         """Take the data as it is: the gates broken now stay open until the next profile."""
         return self._call(
-            "POST", "ingest", f"/v1/pipelines/{pipeline}/quality/accept", json={"reason": reason}
+            "POST", "ingest", f"/v1/pipelines/{part(pipeline)}/quality/accept", json={"reason": reason}
         )
 
     def training(self, pipeline: str) -> Json:
         """What the next run waits for."""
-        return self._call("GET", "trainer", f"/v1/pipelines/{pipeline}/training")
+        return self._call("GET", "trainer", f"/v1/pipelines/{part(pipeline)}/training")
 
     def publish(
         self,
@@ -211,14 +211,14 @@ class Client(HistoryCalls):
         """Ask for one prediction; `fields` are the observation's, the event time among them."""
         body = request_of(fields, prediction_id)
         place = f"/versions/{version}" if version is not None else ""
-        found = self._call("POST", "serving", f"/v2/models/{pipeline}{place}/infer", json=body)
+        found = self._call("POST", "serving", f"/v2/models/{part(pipeline)}{place}/infer", json=body)
         return response_of(found)
 
     def answers(self, pipeline: str, version: int | None = None) -> bool:
         """Whether serving has a model of the pipeline, or this version of it, that answers now."""
         place = f"/versions/{version}" if version is not None else ""
         try:
-            self._call("GET", "serving", f"/v2/models/{pipeline}{place}/ready")
+            self._call("GET", "serving", f"/v2/models/{part(pipeline)}{place}/ready")
         except RefusedError as error:
             if error.status in NO_MODEL:
                 return False
@@ -247,14 +247,15 @@ class Client(HistoryCalls):
         self.close()
 
     def _decide(self, pipeline: str, what: str, body: Json) -> Json:
-        return self._call("POST", "registry", f"/v1/pipelines/{pipeline}/{what}", json=body)
+        return self._call("POST", "registry", f"/v1/pipelines/{part(pipeline)}/{what}", json=body)
 
     def _publish(
         self, pipeline: str, kind: str, page: Sequence[Mapping[str, Any]], source: str | None
     ) -> Json:
         lines = "\n".join(_line(row, record) for row, record in enumerate(page))
-        headers = {"Content-Type": "application/x-ndjson", **({"ce-source": source} if source else {})}
-        path = f"/v1/pipelines/{pipeline}/{kind}"
+        origin = {"ce-source": header_text(source)} if source else {}
+        headers = {"Content-Type": "application/x-ndjson", **origin}
+        path = f"/v1/pipelines/{part(pipeline)}/{kind}"
         return self._call("POST", "ingest", path, content=lines.encode(), headers=headers, also=_ALL_REFUSED)
 
     def _call(
@@ -264,6 +265,9 @@ class Client(HistoryCalls):
         url = self.addresses.of(service) + path
         try:
             answer = self._http.request(method, url, **options)
+        except ValueError as error:
+            mend = "JSON has no NaN and no infinity: a missing number is null."
+            raise UsageError(f"The request cannot be written: {error}.", mend) from error
         except httpx.HTTPError as error:
             raise EverloopError(
                 f"{service} does not answer at {self.addresses.of(service)} ({type(error).__name__}).",
@@ -281,18 +285,3 @@ def _line(row: int, record: Mapping[str, Any]) -> str:
         return json.dumps(record, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise UsageError(f"row {row} is no JSON: {error}", "A missing number is null, not NaN.") from error
-
-
-def _pipeline_name(text: str) -> str:
-    try:
-        parsed = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise EverloopError(
-            f"The pipeline file is no YAML: {error}", "`everloop check` says more."
-        ) from error
-    name = parsed.get("pipeline") if isinstance(parsed, dict) else None
-    if not isinstance(name, str):
-        raise EverloopError(
-            "The pipeline file has no `pipeline: <name>`.", "Name the pipeline in its first line."
-        )
-    return name

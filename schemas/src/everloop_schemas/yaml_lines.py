@@ -17,6 +17,8 @@ __all__ = ["Document", "read_yaml"]
 
 MAX_BYTES = 256 * 1024
 _PREFIX = "tag:yaml.org,2002:"
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+"""UTF-8 cannot write it, so neither could Kafka's or PostgreSQL's copy of the file."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -82,6 +84,9 @@ def _convert(node: yaml.Node, path: Path, document: Document) -> Any:
         return _mapping(node, path, document)
     if isinstance(node, yaml.SequenceNode) and node.tag == _PREFIX + "seq":
         return [_convert(item, (*path, position), document) for position, item in enumerate(node.value)]
+    if isinstance(node, yaml.ScalarNode) and _HALF_CHARACTER.search(node.value):
+        document.refuse(line, path, "text", "half a surrogate pair is no text", "write the whole character")
+        return None
     if isinstance(node, yaml.ScalarNode) and node.tag.removeprefix(_PREFIX) in _SCALARS:
         return _SCALARS[node.tag.removeprefix(_PREFIX)](node.value)
     document.refuse(line, path, "tag", f"the tag {node.tag[:60]} is not read", "write the plain value")
@@ -93,7 +98,7 @@ def _mapping(node: yaml.MappingNode, path: Path, document: Document) -> dict[Has
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         key = key_node.value
-        if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != _PREFIX + "str":
+        if not _is_text(key_node):
             document.refuse(
                 line, path, "key", f"a key must be text, not {str(key)[:40]!r}", "put quotes around it"
             )
@@ -105,6 +110,11 @@ def _mapping(node: yaml.MappingNode, path: Path, document: Document) -> dict[Has
             document.lines[(*path, key)] = line
             result[key] = _convert(value_node, (*path, key), document)
     return result
+
+
+def _is_text(node: yaml.Node) -> bool:
+    is_string = isinstance(node, yaml.ScalarNode) and node.tag == _PREFIX + "str"
+    return is_string and not _HALF_CHARACTER.search(node.value)
 
 
 _SCALARS: dict[str, Any] = {

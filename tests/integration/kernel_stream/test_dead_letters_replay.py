@@ -1,6 +1,8 @@
 import pytest
-from everloop_kernel.dead_letters import list_, replay, show
+from aiokafka import ConsumerRecord, TopicPartition
+from everloop_kernel.dead_letters import DeadLetter, Replayed, dead_letter_topic, list_, replay, show
 from everloop_kernel.exactly_once import identities
+from everloop_kernel.stream_writer import Output, PartitionWriter
 
 pytestmark = pytest.mark.integration
 
@@ -38,9 +40,9 @@ async def test_a_replay_twice_adds_nothing(dead) -> None:
     """Somebody who is unsure whether the command went through must be able to repeat it."""
     before = len(await identities(dead.kafka, dead.topic, lambda record: record.value.decode()))
     first = (await list_(dead.kafka, dead.group))[0].position
-    assert await replay(dead.kafka, dead.group, to=first) == 1
-    assert await replay(dead.kafka, dead.group) == 2
-    assert await replay(dead.kafka, dead.group) == 0
+    assert await replay(dead.kafka, dead.group, to=first) == Replayed(1, ())
+    assert await replay(dead.kafka, dead.group) == Replayed(2, ())
+    assert await replay(dead.kafka, dead.group) == Replayed(0, ())
     after = await identities(dead.kafka, dead.topic, lambda record: record.value.decode())
     assert len(after) == before + 3
     assert all(letter.replayed for letter in await list_(dead.kafka, dead.group))
@@ -55,3 +57,26 @@ async def test_a_replayed_record_is_the_original(dead) -> None:
     copies = [(r.value, (r.key, r.partition, r.headers)) for r in seen if r.value.startswith(b"poison")]
     assert len(copies) == 6
     assert all(originals[value] == rest for value, rest in copies)
+
+
+async def test_what_nobody_set_aside_does_not_hold_the_others_back(dead) -> None:
+    """A stranger's record, or one whose topic is gone, would leave every letter after it unsent for ever."""
+    topic = dead_letter_topic(dead.group)
+    gone = DeadLetter(_record("a-deleted-topic"), "poison", "it says so").output(dead.group)
+    await _write(dead.kafka, [Output(topic, 0, None, b"a stranger's"), gone])
+    stranger = (await list_(dead.kafka, dead.group))[-2]
+    assert (stranger.topic, stranger.partition) == ("", -1)
+    done = await replay(dead.kafka, dead.group)
+    assert done == Replayed(3, (stranger.position, stranger.position + 1))
+    assert await replay(dead.kafka, dead.group) == Replayed(0, ())
+
+
+def _record(topic: str) -> ConsumerRecord:
+    return ConsumerRecord(topic, 0, 7, 0, 0, None, b"value", None, 0, 5, ())
+
+
+async def _write(kafka, outputs) -> None:
+    writer = PartitionWriter(kafka, "a-stranger", TopicPartition(outputs[0].topic, 0))
+    await writer.open()
+    await writer.commit(outputs, None, "")
+    await writer.close()

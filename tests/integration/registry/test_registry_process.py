@@ -266,7 +266,7 @@ def trained():
     return _trained
 
 
-async def test_a_pipeline_is_put_once_and_said_once(registry, unique) -> None:
+async def test_the_same_file_again_is_the_same_version_and_the_same_event(registry, unique) -> None:
     """Applying the same file twice must not look like a new pipeline version to six services."""
     name = unique("put")
     first = await registry.put(name)
@@ -279,10 +279,11 @@ async def test_a_pipeline_is_put_once_and_said_once(registry, unique) -> None:
 
     async def said():
         events = await published(registry.broker, PipelineDefined, name)
-        return events if len(events) >= 2 else None
+        return events if len(events) >= 3 else None
 
     events = await eventually(said)
-    assert [event.version for event in events] == [1, 2]
+    assert [event.version for event in events] == [1, 1, 2]
+    assert events[0] == events[1]
     assert (await registry.get(f"{name}/versions/1"))["sha256"] == events[0].sha256
     assert [item["version"] for item in (await registry.get(name))["versions"]] == [2, 1]
 

@@ -166,6 +166,38 @@ def test_nan_is_refused_before_it_is_sent(client, server):
     assert server.seen == []
 
 
+@pytest.mark.parametrize("name", ["x/../orders", "x?y#z", "a b", "\x01", "\ud800"])
+def test_a_name_stays_one_part_of_the_path(client, server, name):
+    """`everloop rollback 'x/../orders'` must not roll another pipeline back, nor end in a defect."""
+    with pytest.raises(EverloopError):
+        client.roll_back(name, "why")
+    path = server.seen[0][1]
+    assert path.startswith("/v1/pipelines/")
+    assert path.endswith("/rollback")
+    assert path.count("/") == 4
+
+
+def test_a_source_may_have_any_letters(client, server):
+    """A header is ASCII; the source `Zürich` is sent as CloudEvents has it."""
+    client.publish("orders", "observations", [{"id": "1"}], source="Zürich")
+    assert server.seen[0][2]["ce-source"] == "Z%C3%BCrich"
+
+
+def test_an_input_that_json_cannot_write_is_wrong_usage(client, server):
+    """NaN in `predict` is the caller's mistake, not a defect of ours."""
+    with pytest.raises(UsageError, match="cannot be written"):
+        client.predict("orders", {"price": float("nan")})
+    assert server.seen == []
+
+
+@pytest.mark.parametrize("name", ["yes", "on", "no"])
+def test_a_pipeline_may_be_named_as_yaml_once_wrote_true(client, server, name):
+    """`everloop check` takes such a file; `apply` must read it in the same way."""
+    with pytest.raises(EverloopError, match="404"):
+        client.apply(f"pipeline: {name}\n")
+    assert server.seen[0][1] == f"/v1/pipelines/{name}"
+
+
 def test_predict_sends_tensors_and_reads_the_answer(client, server):
     """The protocol is for machines; people give fields and get a number."""
     found = client.predict(

@@ -1,5 +1,6 @@
 """What the command says when something is wrong: one message with a way out, and the right exit code."""
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -163,6 +164,33 @@ def test_an_unforeseen_error_is_one_line_and_a_file(run, monkeypatch, good):
     details = Path(err.split("the details are in ")[1].strip())
     assert "Traceback" in details.read_text()
     details.unlink()
+
+
+def test_a_full_disk_says_what_to_do(run, monkeypatch, good):
+    """ "Not foreseen" would send people looking for a defect instead of for space."""
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+    monkeypatch.setattr("everloop.cli.files.read_file", fail)
+    code, _, err = run("check", str(good))
+    assert code == 1
+    assert "No space left on device" in err
+    assert "Free space" in err
+    assert "not foreseen" not in err
+
+
+def test_an_interrupt_while_the_command_is_read_is_no_traceback(run, monkeypatch):
+    """Reading all modules takes a second or more: whoever presses Ctrl-C then gets no page of frames."""
+
+    class Interrupted:
+        def find_spec(self, name, *_):
+            if name == "everloop.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "everloop.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    assert run("status") == (130, "", "")
 
 
 def test_a_token_is_shown_once_and_kept_as_a_hash(run, tmp_path):

@@ -1,11 +1,13 @@
 """Who holds a data folder, and what is found there after a crash."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import psutil
 import pytest
+from everloop.cli import main
 from everloop.embedded.children import Child, Program, remove_leftover
 from everloop.embedded.usage import family
 from everloop.errors import EverloopError
@@ -47,6 +49,39 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(EverloopError, match="cannot be used") as caught:
         DataFolder(tmp_path / "file" / "data").hold()
     assert "--data-dir" in caught.value.mend
+
+
+@pytest.mark.parametrize("arguments", [["up"], ["up", "--detach"]])
+def test_up_names_a_folder_that_cannot_be_made(tmp_path, monkeypatch, capsys, arguments):
+    """A wrong --data-dir is no defect of ours."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(sys, "argv", ["everloop", *arguments, "--data-dir", str(tmp_path / "file" / "data")])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr().err
+    assert "cannot be used" in told
+    assert "--data-dir" in told
+
+
+def test_a_second_detached_stack_is_refused(tmp_path, monkeypatch, capsys):
+    """ "Everything is ready" would hide that the ports and options asked for are not those that run."""
+    first = DataFolder(tmp_path)
+    first.hold()
+    first.write(RECORD)
+    monkeypatch.setattr(sys, "argv", ["everloop", "up", "-d", "--data-dir", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main()
+    first.release()
+    assert f"already running in {tmp_path} (pid {os.getpid()})" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named_before_anything_starts(tmp_path, monkeypatch):
+    """PostgreSQL's own words, half a minute later, would be the third thing to go wrong."""
+    full = shutil._ntuple_diskusage(10**9, 10**9, 7 << 20)
+    monkeypatch.setattr("everloop.stack.folder.shutil.disk_usage", lambda _: full)
+    with pytest.raises(EverloopError, match="has 7 MiB left; a start needs 64") as caught:
+        DataFolder(tmp_path).require_space()
+    assert "Free space" in caught.value.mend
 
 
 def test_processes_of_an_earlier_stack_are_ended(tmp_path):

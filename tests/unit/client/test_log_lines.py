@@ -41,6 +41,27 @@ def test_only_new_whole_lines_are_printed(tmp_path):
     assert console.file.getvalue() == "ingest   new [bold]\n"
 
 
+def test_an_output_that_takes_nothing_ends_no_following(tmp_path):
+    """`up.log` on a full disk: what comes once there is space again must be shown."""
+
+    class Full(io.StringIO):
+        full = True
+
+        def write(self, text):
+            if self.full:
+                raise OSError(28, "No space left on device")
+            return super().write(text)
+
+    console, log = Console(file=Full()), tmp_path / "ingest.log"
+    with LogFollower(tmp_path, console):
+        log.write_text("lost\n")
+        time.sleep(0.6)
+        console.file.full = False
+        with log.open("a") as file:
+            file.write("seen\n")
+    assert "seen" in console.file.getvalue()
+
+
 def test_a_rotated_log_is_read_from_its_beginning(tmp_path):
     """A restart rotates a large log: the new one's first lines say why."""
     log = tmp_path / "ingest.log"

@@ -125,6 +125,16 @@ def test_a_first_run_that_failed_is_told(run, server):
     assert "2000 new labelled rows; the last run failed: 300 labelled rows, 500" in run("models", "p")[1]
 
 
+def test_a_failed_run_says_why(run, server):
+    """ "failed" alone sends people into the trainer's log for a sentence that the platform has."""
+    trigger = {"kind": "manual", "reason": "asked"}
+    one = {"run_id": "r1", "state": "failed", "trigger": trigger, "model_version": None, "verdict": None}
+    failed = {"reason": "segment x cannot be read", "mend": "Restore the trainer's data directory"}
+    server.answers |= {RUNS: (200, [{**one, "failed": failed}])}
+    told = run("runs", "p")[1]
+    assert "r1 failed: segment x cannot be read. Restore the trainer's data directory." in told
+
+
 def test_a_model_that_is_being_judged_is_told(run, server):
     """Between a run's end and its verdict nothing is missing: it is a moment's wait."""
     server.answers |= {TRAINING: (200, WAITING), RUNS: (200, [{"state": "trained", "failed": None}])}

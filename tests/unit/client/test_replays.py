@@ -42,7 +42,7 @@ def test_a_feature_service_that_does_not_answer_breaks_no_status() -> None:
 class Registry:
     """The two calls that a plan makes."""
 
-    addresses = type("Addresses", (), {"kafka": "nowhere"})
+    addresses = type("Addresses", (), {"kafka": "nowhere:1"})
 
     def __init__(self, *known) -> None:
         self.known = {one.pipeline: one for one in known}

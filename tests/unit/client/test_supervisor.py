@@ -1,10 +1,14 @@
 """Processes are kept running, and hopeless ones are not."""
 
+import errno
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from everloop.embedded.children import Child, Program
 from everloop.errors import EverloopError
@@ -21,13 +25,20 @@ def told() -> list[str]:
     return []
 
 
+@contextmanager
+def supervising(made: Supervisor) -> Iterator[Supervisor]:
+    made.begin()
+    try:
+        yield made
+    finally:
+        made.end()
+        stop_together(made.processes, 5)
+
+
 @pytest.fixture
 def supervisor(told):
-    made = Supervisor(lambda _name, what: told.append(what), lambda: None)
-    made.begin()
-    yield made
-    made.end()
-    stop_together(made.processes, 5)
+    with supervising(Supervisor(lambda _name, what: told.append(what), lambda: None)) as made:
+        yield made
 
 
 def wait_until(condition, seconds=10.0):
@@ -72,6 +83,54 @@ def test_a_full_disk_is_named(supervisor, told, tmp_path, monkeypatch):
     supervisor.bring_up([process], 5)
     process.child.signal(9)
     wait_until(lambda: any("has 0 MiB left: free space" in what for what in told))
+
+
+def test_a_full_disk_ends_no_supervision(told, tmp_path):
+    """The broker that a full disk ended must come back by itself once there is space."""
+    full, recorded = tmp_path / "full", []
+
+    def change():
+        if full.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        recorded.append(process.child and process.child.pid)
+
+    process = supervised(tmp_path, "import time; time.sleep(60)")
+    with supervising(Supervisor(lambda _name, what: told.append(what), change)) as made:
+        made.bring_up([process], 5)
+        first = process.child.pid
+        full.touch()
+        process.child.signal(9)
+        wait_until(lambda: process.child is not None and process.child.pid != first)
+        full.unlink()
+        wait_until(lambda: recorded[-1] == process.child.pid)
+
+
+def test_a_closed_terminal_ends_no_supervision(tmp_path):
+    """`everloop up | head` loses its reader: the stack goes on all the same."""
+
+    def tell(_name, _what):
+        raise BrokenPipeError
+
+    process = supervised(tmp_path, "import time; time.sleep(60)")
+    with supervising(Supervisor(tell, lambda: None)) as made:
+        made.bring_up([process], 5)
+        first = process.child.pid
+        process.child.signal(9)
+        wait_until(lambda: process.child is not None and process.child.pid != first)
+
+
+def test_a_process_that_cannot_be_remembered_is_not_left_behind(tmp_path, monkeypatch):
+    """On a full disk no pid file can be written; without one nobody would ever end the process."""
+    begun = []
+
+    def refuse(_file, pid):
+        begun.append(pid)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("everloop.embedded.children._remember", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        supervised(tmp_path, "import time; time.sleep(60)").start()
+    assert not psutil.pid_exists(begun[0])
 
 
 def test_pauses_grow_and_have_a_limit(tmp_path):

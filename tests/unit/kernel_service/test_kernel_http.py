@@ -1,8 +1,9 @@
 """Answers and errors over HTTP."""
 
+import pytest
 from everloop_kernel.auth import Tokens
 from everloop_kernel.health import Health
-from everloop_kernel.http import Problem, json_response, problem
+from everloop_kernel.http import Problem, json_response, problem, serial
 from everloop_kernel.service import application
 from starlette.routing import Route
 from starlette.testclient import TestClient
@@ -28,8 +29,17 @@ async def numbers(request):
     return json_response({"loss": float("nan"), "text": "é"}, 202)
 
 
+async def numbered(request):
+    return json_response({"version": serial(request, "version")})
+
+
 def client(state: Health | None = None) -> TestClient:
-    routes = [Route("/raises/{id}", raises), Route("/breaks", breaks), Route("/numbers", numbers)]
+    routes = [
+        Route("/raises/{id}", raises),
+        Route("/breaks", breaks),
+        Route("/numbers", numbers),
+        Route("/versions/{version}", numbered),
+    ]
     return TestClient(application(routes, Tokens(None), state or Health([])), raise_server_exceptions=False)
 
 
@@ -52,6 +62,25 @@ def test_a_defect_shows_no_inner_detail():
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert answer.json()["title"] == "Internal error"
+
+
+@pytest.mark.parametrize("text", ["2147483648", "9" * 5000, "-1", "1.5", "²", "\u0663", "x"])
+def test_a_number_that_no_version_has_is_not_found(text):
+    """Postgres cannot even look for it; unchecked that is a defect of ours, and a traceback in the log."""
+    answer = client().get(f"/versions/{text}")
+    assert (answer.status_code, answer.json()["title"]) == (404, "Not found")
+    assert "2147483647" in answer.json()["detail"]
+
+
+def test_a_number_is_read():
+    assert client().get("/versions/2147483647").json() == {"version": 2**31 - 1}
+
+
+@pytest.mark.parametrize("target", ["/breaks%00", "/raises/a%00b", "/numbers?pipeline=%00"])
+def test_a_name_with_nul_is_not_found(target):
+    """PostgreSQL has no such text, so no page may ask it for one."""
+    answer = client().get(target)
+    assert (answer.status_code, answer.json()["detail"]) == (404, "Names hold no NUL character.")
 
 
 def test_unknown_routes_and_methods_are_problems():

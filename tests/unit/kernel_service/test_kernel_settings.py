@@ -65,3 +65,17 @@ def test_client_options_carry_the_credentials(monkeypatch):
 def test_a_missing_certificate_file_is_named():
     with pytest.raises(ConfigurationError, match=r"EVERLOOP_KAFKA_SSL_CAFILE=/none\.pem cannot be read"):
         KafkaSettings(security_protocol="SSL", ssl_cafile="/none.pem").client_options()
+
+
+@pytest.mark.parametrize("text", [":::", "localhost:abc", "a b", "kafka", "a:1,,b:2"])
+def test_an_address_of_kafka_without_a_port_is_refused(monkeypatch, text) -> None:
+    """Otherwise the clients fail with a number that cannot be read, in a loop of restarts."""
+    monkeypatch.setenv("EVERLOOP_KAFKA_BOOTSTRAP_SERVERS", text)
+    with pytest.raises(ConfigurationError, match=r"EVERLOOP_KAFKA_BOOTSTRAP_SERVERS=.*write host:port"):
+        KafkaSettings()
+
+
+@pytest.mark.parametrize("text", ["kafka:9092", "a.b-c:1, [::1]:65535"])
+def test_addresses_of_kafka_are_read(monkeypatch, text) -> None:
+    monkeypatch.setenv("EVERLOOP_KAFKA_BOOTSTRAP_SERVERS", text)
+    assert KafkaSettings().bootstrap_servers == text

@@ -52,7 +52,15 @@ async def test_the_same_file_again_changes_nothing(put, work) -> None:
     first = await put()
     again = await put(FILE + "# a comment\n")
     assert (first.created, again.created, again.version.version) == (True, False, 1)
-    assert work.names() == ["PipelineDefined"]
+    assert work.names() == ["PipelineDefined"] * 2
+
+
+async def test_the_same_file_again_tells_whoever_lost_it(put, work) -> None:
+    """A damaged topic leaves ingest without the pipeline; what it advises, to apply the file, must help."""
+    await put()
+    await put()
+    first, again = work.emitted
+    assert first == again, "the same event under the same id: it is known to all who have it"
 
 
 async def test_a_changed_definition_is_the_next_version(put, work) -> None:

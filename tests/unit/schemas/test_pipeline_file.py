@@ -262,6 +262,8 @@ def test_a_slip_gets_a_suggestion() -> None:
         ("a: !!binary aGk=", (1, "a", "tag")),
         ("[" * 20_000, (1, "", "yaml-syntax")),
         ("a: \x00", (1, "", "yaml-syntax")),
+        ('a:\n  - "\\ud800"', (2, "a[0]", "text")),
+        ('"\\udfff": 1', (1, "", "key")),
         ("a: " + "b" * 300_000, (1, "", "too-large")),
     ],
 )

@@ -38,6 +38,21 @@ def test_an_id_input_names_the_rows() -> None:
     assert [row.id for row in INPUTS.rows(tensors(RECORD, RECORD, **more), "a1")] == ["x", "y"]
 
 
+@pytest.mark.parametrize("bad", ["a\0b", "a\nb", "\x7f", "", "x" * 257])
+def test_an_id_that_the_log_would_refuse_is_refused(bad: str) -> None:
+    """The monitor could not store the prediction: enough of them, and its consumer stops."""
+    with pytest.raises(InvalidInput, match="an id"):
+        INPUTS.row({**RECORD, "id": bad}, "a1")
+    with pytest.raises(InvalidInput, match="an id"):
+        INPUTS.rows(tensors(id=Tensor("id", "BYTES", [1], [bad])), "a1")
+    with pytest.raises(InvalidInput, match="an id"):
+        INPUTS.rows(tensors(), bad)
+
+
+def test_an_id_may_have_any_other_character() -> None:
+    assert INPUTS.row({**RECORD, "id": "Zürich\u00a0\U000f0000"}, "a1").id == "Zürich\u00a0\U000f0000"
+
+
 def test_nullable_fields_may_be_null_nan_or_absent() -> None:
     """Sensors fail; the model knows what missing means."""
     for wind in (None, Tensor("wind", "FP64", [1], [None]), Tensor("wind", "FP32", [1], [float("nan")])):

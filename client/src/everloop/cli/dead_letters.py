@@ -81,8 +81,18 @@ def replay(
     to: Annotated[int | None, typer.Option(min=0, help="The last offset to send again.")] = None,
 ) -> None:
     """Send dead letters to where they came from, each once however often this is run."""
-    count = asyncio.run(dead_letters.replay(kafka_of(data_dir), _known(group), to=to))
-    console.print(f"{count} records were sent again." if count else "There is nothing left to send again.")
+    done = asyncio.run(dead_letters.replay(kafka_of(data_dir), _known(group), to=to))
+    if done.published or not done.left:
+        console.print(
+            f"{done.published} records were sent again."
+            if done.published
+            else "There is nothing left to send again."
+        )
+    if done.left:
+        raise EverloopError(
+            f"{len(done.left)} were passed over, for where they came from is no topic there is.",
+            f"See the first: everloop dlq show {group} {done.left[0]}",
+        )
 
 
 async def _list(kafka: KafkaSettings, groups: list[str], last: int) -> list[tuple[str, StoredDeadLetter]]:
@@ -96,7 +106,8 @@ def _known(group: str) -> str:
 
 
 def _origin(letter: StoredDeadLetter) -> str:
-    return f"{letter.topic}-{letter.partition}@{letter.offset}"
+    known = letter.topic and letter.partition >= 0
+    return f"{letter.topic}-{letter.partition}@{letter.offset}" if known else "an unknown place"
 
 
 def _view(letter: StoredDeadLetter) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What happens when a command fails: one message, never a traceback."""
 
 import contextlib
+import errno
 import sys
 import tempfile
 import traceback
@@ -38,6 +39,9 @@ def _explain(error: Exception) -> int:
         console.print(f"[red]{escape(one_line(error))}[/red]")
         return UsageError.exit_code if isinstance(error, ConfigurationError) else EverloopError.exit_code
     console.print(f"[red]{escape(one_line(error))}[/red]")
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        console.print("Free space there and try again; what is stored stays intact.")
+        return EverloopError.exit_code
     with contextlib.suppress(OSError):
         console.print(f"That was not foreseen; the details are in {_keep(error)}")
     return EverloopError.exit_code

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 
 from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json, PipelineName, Wait, WaitSeconds
-from everloop.cli.output import print_json, table, tell_waiting, when
+from everloop.cli.output import console, print_json, table, tell_waiting, when
 from everloop.client import Client
 from everloop.standing import standing, wait_for_model
 
@@ -71,7 +71,7 @@ def models(
 
 
 def runs(pipeline: PipelineName, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: Json = False) -> None:
-    """List a pipeline's training runs, each with what triggered it."""
+    """List a pipeline's training runs, each with what triggered it, and why it failed if it did."""
     with Client(data_dir=data_dir) as client:
         found = client.runs(pipeline)
         empty = (
@@ -92,6 +92,10 @@ def runs(pipeline: PipelineName, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_jso
         for one in found
     )
     table(("run", "state", "trigger", "reason", "model", "verdict"), rows, empty=empty)
+    for one in found:
+        if failed := one.get("failed"):
+            why = f"{one['run_id'][:13]} failed: {failed['reason']}. {failed['mend']}."
+            console.print(why, markup=False)
 
 
 def history(pipeline: PipelineName, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: Json = False) -> None:

@@ -1,5 +1,6 @@
 """The processes' log files, merged into one coloured stream."""
 
+import contextlib
 import json
 import re
 import threading
@@ -63,9 +64,10 @@ class LogFollower:
         self._print_new()
 
     def _print_new(self) -> None:
-        for path in sorted(self._folder.glob("*.log")):
-            for line in filter(_SHOWN.get(path.stem, _always), self._new_lines(path)):
-                self._console.print(line_text(path.stem, line))
+        with contextlib.suppress(OSError):  # the terminal has gone, or its file's disk is full
+            for path in sorted(self._folder.glob("*.log")):
+                for line in filter(_SHOWN.get(path.stem, _always), self._new_lines(path)):
+                    self._console.print(line_text(path.stem, line))
 
     def _new_lines(self, path: Path) -> list[str]:
         """Whole lines only; a file that has become shorter was rotated, and is read from its beginning."""

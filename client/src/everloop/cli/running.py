@@ -115,7 +115,7 @@ def _run(data_dir: Path, settings: StackSettings, services: list[str]) -> None:
         console.print(f"[bold]{name:<9}[/bold]{what}")
 
     stack = Stack(data_dir, ports=settings.ports(), fsync=settings.fsync, services=services, tell=tell)
-    stack.logs_dir.mkdir(parents=True, exist_ok=True)
+    stack.folder.make()
     with _Ending() as ending:
         _prepare()
         with LogFollower(stack.logs_dir, console), stack:
@@ -170,7 +170,8 @@ def _prepare() -> None:
 
 def _start_detached(folder: DataFolder) -> None:
     """Run `up` with the same arguments in a session of its own, and wait until it is ready or has failed."""
-    folder.logs.mkdir(parents=True, exist_ok=True)
+    folder.make()
+    folder.require_free()
     log = folder.path / "up.log"
     arguments = [part for part in sys.argv[1:] if part not in {"--detach", "-d"}]
     with log.open("wb") as output:

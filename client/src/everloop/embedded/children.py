@@ -51,7 +51,11 @@ class Child:
         remove_leftover(program.pid_file)
         _rotate(program.log)
         self._process = _spawner.submit(_spawn, program).result()
-        _remember(program.pid_file, self.pid)
+        try:
+            _remember(program.pid_file, self.pid)
+        except OSError:  # a full disk: what nobody could find again must not run
+            self.stop(patience_seconds=0.0)
+            raise
 
     @property
     def pid(self) -> int:

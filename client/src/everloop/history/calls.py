@@ -22,6 +22,7 @@ from everloop.history.point_in_time import known_values
 from everloop.history.records import HistoryFiles, Kind
 from everloop.history.retractions import Retraction, Retractions, Standing, find
 from everloop.history.vectors import ExplainedVector, explain_logged, find_vector
+from everloop.written import header_text, part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +92,7 @@ class HistoryCalls(ABC):
         Beside the partition key, `key` may hold other fields of an observation, and its event time (without
         it: now). Nothing is predicted and nothing is logged.
         """
-        found = self._call("POST", "serving", f"/v1/pipelines/{pipeline}/online", json=dict(key))
+        found = self._call("POST", "serving", f"/v1/pipelines/{part(pipeline)}/online", json=dict(key))
         return OnlineFeatures(found["features"], found["pipeline_version"], found["state_age_seconds"])
 
     def backfill(self, pipeline: str, files: HistoryFiles, *, source: str, folder: Path) -> Backfill:
@@ -102,8 +103,8 @@ class HistoryCalls(ABC):
         definition = self._definition(pipeline, None)
 
         def ask(kind: Kind, rows: Sequence[bytes]) -> Sequence[dict[str, Any]]:
-            headers = {"Content-Type": "application/x-ndjson", "ce-source": source}
-            path, body = f"/v1/pipelines/{pipeline}/{kind}s/check", b"\n".join(rows)
+            headers = {"Content-Type": "application/x-ndjson", "ce-source": header_text(source)}
+            path, body = f"/v1/pipelines/{part(pipeline)}/{kind}s/check", b"\n".join(rows)
             found = self._call("POST", "ingest", path, content=body, headers=headers)
             results: Sequence[dict[str, Any]] = found["results"]
             return results
@@ -155,7 +156,7 @@ class HistoryCalls(ABC):
         """A version of the pipeline as it was applied; the newest without a number."""
         place = "" if version is None else f"/versions/{version}"
         return from_definition(
-            self._call("GET", "registry", f"/v1/pipelines/{pipeline}{place}")["definition"]
+            self._call("GET", "registry", f"/v1/pipelines/{part(pipeline)}{place}")["definition"]
         )
 
 

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
@@ -16,6 +17,9 @@ __all__ = ["STACK_VARIABLE", "DataFolder", "ProcessRecord", "StackRecord"]
 
 STACK_VARIABLE = "EVERLOOP_STACK_FOLDER"
 """In the environment of every service, so that also what a service started itself can be found again."""
+
+_START_BYTES = 64 * 2**20
+"""Of room for a start: PostgreSQL's first files, Kafka's, logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +55,8 @@ class DataFolder:
 
     def hold(self) -> None:
         """Take the folder, or raise an error that names the stack that has it."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / "lock").open("a")
-        except OSError as error:
-            raise EverloopError(
-                f"{self.path} cannot be used: {error.strerror}.", "Choose a --data-dir that you may write to."
-            ) from error
+        self.make()
+        lock = (self.path / "lock").open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -65,6 +64,30 @@ class DataFolder:
             raise self._held() from error
         self._lock = lock
         (self.path / "stack.json").unlink(missing_ok=True)  # a killed stack's
+
+    def make(self) -> None:
+        """Make the folder and that of its logs, or raise an error that says what to do."""
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            (self.path / "lock").open("a").close()
+        except OSError as error:
+            raise EverloopError(
+                f"{self.path} cannot be used: {error.strerror}.", "Choose a --data-dir that you may write to."
+            ) from error
+
+    def require_free(self) -> None:
+        """Raise an error that names the stack that has the folder, if one has."""
+        if self.is_held():
+            raise self._held()
+
+    def require_space(self) -> None:
+        """Refuse a start that would end, halfway, on a full disk."""
+        free = shutil.disk_usage(self.path).free
+        if free < _START_BYTES:
+            raise EverloopError(
+                f"{self.path} has {free >> 20} MiB left; a start needs {_START_BYTES >> 20}.",
+                "Free space there, or choose another --data-dir. What is stored stays intact.",
+            )
 
     def release(self) -> None:
         """Let the next stack have it."""

@@ -170,6 +170,7 @@ class Stack:
 
     def _bring_up(self) -> None:
         self.folder.end_leftovers()
+        self.folder.require_space()
         servers = self._supervised_servers()
         self._require_ports()
         self._supervisor.begin()

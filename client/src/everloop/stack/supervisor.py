@@ -1,5 +1,6 @@
 """Keeps processes running: starts them, notices when they end, starts them again after a pause."""
 
+import contextlib
 import shutil
 import threading
 import time
@@ -70,12 +71,16 @@ class Supervisor:
     Args:
         tell: called with a process's name and what happened to it, in words.
         changed: called whenever a process was started or has ended.
+
+    An `OSError` of either, on a full disk or a closed terminal, ends no supervision: a change that could not
+    be passed on is passed on later.
     """
 
     def __init__(self, tell: Callable[[str, str], None], changed: Callable[[], None]) -> None:
         self.processes: list[Supervised] = []
         self._tell = tell
         self._changed = changed
+        self._behind = False  # a change could not be passed on yet
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="everloop-supervisor", daemon=True)
 
@@ -95,7 +100,7 @@ class Supervisor:
             for process in [one for one in waiting if one.child is not None and one.ready()]:
                 waiting.remove(process)
                 process.was_ready = True
-                self._tell(process.name, f"ready after {time.monotonic() - begun:.1f} s")
+                self._say(process, f"ready after {time.monotonic() - begun:.1f} s")
             self._refuse_hopeless(waiting, time.monotonic() - begun > seconds)
             self._over.wait(_POLL_SECONDS / 2 if waiting else 0)
 
@@ -119,14 +124,27 @@ class Supervisor:
         while not self._over.wait(_POLL_SECONDS):
             for process in list(self.processes):
                 self._look_at(process)
+            if self._behind:
+                self._pass_change_on()
+
+    def _pass_change_on(self) -> None:
+        try:
+            self._changed()
+            self._behind = False
+        except OSError:  # a full disk, which `_tell_if_disk_is_full` names
+            self._behind = True
+
+    def _say(self, process: Supervised, what: str) -> None:
+        with contextlib.suppress(OSError):  # the terminal has gone, or its file's disk is full
+            self._tell(process.name, what)
 
     def _look_at(self, process: Supervised) -> None:
         code = process.ended()
         if code is not None:
             pause = process.plan_restart()
-            self._tell(process.name, f"ended with exit code {code}; starting again in {pause:.1f} s")
+            self._say(process, f"ended with exit code {code}; starting again in {pause:.1f} s")
             self._tell_if_disk_is_full(process)
-            self._changed()
+            self._pass_change_on()
         elif process.child is None and time.monotonic() >= process.start_at:
             self._restart(process)
         elif process.child is not None and process.recovering and time.monotonic() >= process.ask_at:
@@ -137,25 +155,24 @@ class Supervisor:
         process.ask_at = time.monotonic() + _ASK_SECONDS
         if process.ready():
             process.recovering = False
-            self._tell(process.name, "is ready again")
+            self._say(process, "is ready again")
 
     def _tell_if_disk_is_full(self, process: Supervised) -> None:
         """Say the one reason that the servers' own last words hide."""
         free = shutil.disk_usage(process.log.parent).free
         if free < _FULL_DISK_BYTES:
-            self._tell(
-                process.name, f"{process.log.parent} has {free >> 20} MiB left: free space; nothing is lost"
-            )
+            where = process.log.parent
+            self._say(process, f"{where} has {free >> 20} MiB left: free space; nothing is lost")
 
     def _restart(self, process: Supervised) -> None:
         process.restarts += 1
         try:
             process.start()
         except (EverloopError, OSError) as error:
-            self._tell(process.name, f"could not be started: {error}")
+            self._say(process, f"could not be started: {error}")
             process.started_at = time.monotonic()
             process.plan_restart()
-        self._changed()
+        self._pass_change_on()
 
 
 def stop_together(processes: Sequence[Supervised], seconds: float) -> None:

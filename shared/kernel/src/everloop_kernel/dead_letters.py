@@ -19,6 +19,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetterLimit",
     "DeadLetterLimitExceeded",
+    "Replayed",
     "StoredDeadLetter",
     "dead_letter_topic",
     "list_",
@@ -63,6 +64,14 @@ class DeadLetter:
         ]
         headers = [*self.record.headers, *ours]
         return Output(dead_letter_topic(group), 0, self.record.key, self.record.value, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay did: how many records it published, and which positions it could not."""
+
+    published: int
+    left: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,24 +138,28 @@ async def show(kafka: KafkaSettings, group: str, position: int) -> StoredDeadLet
     return None
 
 
-async def replay(kafka: KafkaSettings, group: str, *, to: int | None = None) -> int:
-    """Publish dead letters again on their original topics, in order; returns how many.
+async def replay(kafka: KafkaSettings, group: str, *, to: int | None = None) -> Replayed:
+    """Publish dead letters again on their original topics, in order.
 
     Each goes out in one transaction with the offset that remembers it, under the group `<group>-dlq-replay`:
     a replay that is repeated or interrupted publishes nothing twice. `to` is the last offset to replay.
+    One whose origin is no partition there is, because somebody else wrote it or its topic was deleted, is
+    passed over and named; it stays on its topic.
     """
     topic = TopicPartition(dead_letter_topic(group), 0)
     async with _replaying(kafka, group, topic) as writer:
-        start = await _replayed_up_to(kafka, group)
-        count = 0
+        start, places = await _replayed_up_to(kafka, group), await _partitions(kafka)
+        count, left = 0, list[int]()
         async for page in read_to_end(kafka, topic, start=start):
             wanted = [record for record in page if to is None or record.offset <= to]
             for first in range(0, len(wanted), _REPLAY_RECORDS):
                 records = wanted[first : first + _REPLAY_RECORDS]
-                outputs = [_original(StoredDeadLetter.read(record, replayed=False)) for record in records]
+                letters = [StoredDeadLetter.read(record, replayed=False) for record in records]
+                outputs = [_original(one) for one in letters if (one.topic, one.partition) in places]
                 await writer.commit(outputs, records[-1].offset + 1, "")
-                count += len(records)
-        return count
+                count += len(outputs)
+                left += [one.position for one in letters if (one.topic, one.partition) not in places]
+        return Replayed(count, tuple(left))
 
 
 @asynccontextmanager
@@ -168,6 +181,17 @@ def _original(letter: StoredDeadLetter) -> Output:
 
 def _replay_group(group: str) -> str:
     return f"{dead_letter_topic(group)}-replay"
+
+
+async def _partitions(kafka: KafkaSettings) -> set[tuple[str, int]]:
+    """Every partition that the broker has."""
+    admin = admin_client(kafka)
+    await admin.start()
+    try:
+        described = await admin.describe_topics()
+    finally:
+        await close_quietly(admin)
+    return {(topic["topic"], each["partition"]) for topic in described for each in topic["partitions"]}
 
 
 async def _replayed_up_to(kafka: KafkaSettings, group: str) -> int:

@@ -3,19 +3,22 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from everloop_kernel.errors import one_line
 
-__all__ = ["EXCEPTION_HANDLERS", "Problem", "json_response", "problem"]
+__all__ = ["EXCEPTION_HANDLERS", "Problem", "StorableNames", "json_response", "problem", "serial"]
 
 _log = logging.getLogger(__name__)
 _encoder = msgspec.json.Encoder()
+_LARGEST_SERIAL: Final = 2**31 - 1
+_MOST_DIGITS: Final = len(str(_LARGEST_SERIAL))
 
 
 class Problem(Exception):  # noqa: N818  (RFC 9457's word)
@@ -54,6 +57,31 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
     )
 
 
+def serial(request: Request, name: str) -> int:
+    """The whole number that a path names, such as a version; raises `Problem` 404 for what can be none."""
+    text: str = request.path_params[name]
+    plausible = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    if not plausible or int(text) > _LARGEST_SERIAL:
+        detail = f"{text[:40]!r} is no {name}: write a whole number up to {_LARGEST_SERIAL}."
+        raise Problem(404, "Not found", detail)
+    return int(text)
+
+
+class StorableNames:
+    """ASGI middleware: no path or query with NUL reaches Postgres, which has no such text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 404."""
+        if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
+            answer = problem(404, "Not found", "Names hold no NUL character.")
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
 async def _problem_raised(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return error.response()
@@ -74,5 +102,15 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return problem(500, "Internal error", "The request could not be answered; the service's log says why.")
 
 
-EXCEPTION_HANDLERS = {Problem: _problem_raised, HTTPException: _http_error, Exception: _unexpected}
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """The caller has left in the middle of the body: no defect of ours, and nobody reads the answer."""
+    return problem(400, "Incomplete request", "The connection ended within the body.")
+
+
+EXCEPTION_HANDLERS = {
+    Problem: _problem_raised,
+    HTTPException: _http_error,
+    ClientDisconnect: _gone,
+    Exception: _unexpected,
+}
 """For Starlette's `exception_handlers`."""

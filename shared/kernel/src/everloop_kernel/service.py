@@ -33,7 +33,8 @@ from starlette.routing import BaseRoute
 from everloop_kernel import health, logs, telemetry
 from everloop_kernel.auth import Authentication, Tokens, check_bind
 from everloop_kernel.errors import ConfigurationError, EverloopError, one_line
-from everloop_kernel.http import EXCEPTION_HANDLERS
+from everloop_kernel.http import EXCEPTION_HANDLERS, StorableNames
+from everloop_kernel.http_guard import GuardedConnection
 from everloop_kernel.instrumentation import Instrumentation
 from everloop_kernel.listen import bind
 from everloop_kernel.settings import HttpSettings, PlatformSettings
@@ -67,7 +68,11 @@ class Component(Protocol):
 def application(routes: Sequence[BaseRoute], tokens: Tokens, state: health.Health) -> Starlette:
     """The HTTP application: the service's routes, health and metrics, behind authentication."""
     every = [*health.routes(state), *routes]
-    middleware = [Middleware(Instrumentation), Middleware(Authentication, tokens=tokens)]
+    middleware = [
+        Middleware(Instrumentation),
+        Middleware(Authentication, tokens=tokens),
+        Middleware(StorableNames),
+    ]
     return Starlette(routes=every, middleware=middleware, exception_handlers=EXCEPTION_HANDLERS)
 
 
@@ -116,7 +121,8 @@ class _HttpComponent:
                 log_config=None,
                 access_log=False,
                 lifespan="off",
-                http="httptools",
+                http=GuardedConnection,
+                limit_concurrency=GuardedConnection.limits.connections,
                 ws="none",
                 server_header=False,
                 timeout_graceful_shutdown=_HTTP_DRAIN_SECONDS,

@@ -9,12 +9,13 @@ A service adds its own in `everloop_<service>/settings.py`:
 A value that does not fit raises `ConfigurationError` naming the variable, never a traceback.
 """
 
+import re
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
@@ -54,12 +55,20 @@ class Settings(BaseSettings):
         return ConfigurationError("; ".join(lines), "Correct the environment and start again")
 
 
+def _addresses(text: str) -> str:
+    if not re.fullmatch(r"\s*[^\s,]+:[0-9]{1,5}\s*(,\s*[^\s,]+:[0-9]{1,5}\s*)*", text):
+        raise ValueError("write host:port, several separated by commas")
+    return text
+
+
 class KafkaSettings(Settings):
     """How to reach the Kafka cluster."""
 
     model_config = SettingsConfigDict(env_prefix="EVERLOOP_KAFKA_")
 
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="comma-separated host:port")
+    bootstrap_servers: Annotated[str, AfterValidator(_addresses)] = Field(
+        "127.0.0.1:9092", description="comma-separated host:port"
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     sasl_username: str | None = None

@@ -41,7 +41,7 @@ def routes(pages: Pages) -> list[BaseRoute]:
     return [
         _route("/v1/pipelines/{pipeline}/performance", _performance, pages),
         _route("/v1/pipelines/{pipeline}/drift", _drift, pages),
-        _route("/v1/predictions/{id}", _prediction, pages),
+        _route("/v1/predictions/{id:path}", _prediction, pages),
     ]
 
 

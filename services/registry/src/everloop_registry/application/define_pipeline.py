@@ -27,7 +27,10 @@ class Defined:
 async def define_pipeline(
     pipeline: Pipeline, *, by: str, work: Work, topics: Topics, clock: Clock
 ) -> Defined:
-    """Keep the definition as a new version when it changed.
+    """Keep the definition as a new version when it changed, and tell it in either case.
+
+    Whoever knows the version takes no notice of the same event again; whoever lost it, because its topic was
+    damaged, has it back by `everloop apply`.
 
     The topics exist before anyone hears of the pipeline: a consumer that reacts finds them.
 
@@ -42,10 +45,10 @@ async def define_pipeline(
         raise Refused(version)
     async with work.kept_alive():
         await topics.ensure(pipeline)
+    work.emit(_event(version), id=_event_id(version), key=version.pipeline)
     if current == version:
         return Defined(version, created=False)
     await work.add_pipeline_version(version)
-    work.emit(_event(version), id=_event_id(version), key=version.pipeline)
     details = {"version": version.version, "sha256": version.sha256}
     await record(work, Deed(version.pipeline, by, "pipeline-defined", None, details), now)
     return Defined(version, created=True)

@@ -9,7 +9,7 @@ from functools import partial
 from aiokafka.errors import KafkaError
 from everloop_kernel.auth import Caller, require
 from everloop_kernel.errors import EverloopError, one_line
-from everloop_kernel.http import Problem, json_response
+from everloop_kernel.http import Problem, json_response, serial
 from everloop_kernel.recorder.failures import TRANSIENT
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,7 +37,7 @@ __all__ = ["Api", "routes"]
 _PROFILES = 12
 """Trainings whose data the catalog shows."""
 _PIPELINE = "/v1/pipelines/{pipeline}"
-_MODEL = _PIPELINE + "/models/{version:int}"
+_MODEL = _PIPELINE + "/models/{version}"
 
 _RETRY = {"Retry-After": "5"}
 
@@ -63,16 +63,16 @@ def routes(api: Api) -> list[BaseRoute]:
         _route(api, "/v1/pipelines", "GET", _pipelines),
         _route(api, _PIPELINE, "GET", _pipeline),
         _route(api, _PIPELINE, "PUT", _put_pipeline),
-        _route(api, _PIPELINE + "/versions/{version:int}", "GET", _pipeline_version),
+        _route(api, _PIPELINE + "/versions/{version}", "GET", _pipeline_version),
         _route(api, _PIPELINE + "/catalog", "GET", _catalog),
-        _route(api, _PIPELINE + "/versions/{version:int}/changes/{after:int}", "GET", _changes),
+        _route(api, _PIPELINE + "/versions/{version}/changes/{after}", "GET", _changes),
         _route(api, _PIPELINE + "/models", "GET", _models),
         _route(api, _MODEL, "GET", _model),
         _route(api, _MODEL + "/approve", "POST", _approve),
         _route(api, _MODEL + "/reject", "POST", _reject),
         _route(api, _PIPELINE + "/rollback", "POST", _roll_back),
-        _route(api, _PIPELINE + "/pins/{version:int}", "POST", _pin),
-        _route(api, _PIPELINE + "/pins/{version:int}", "DELETE", _unpin),
+        _route(api, _PIPELINE + "/pins/{version}", "POST", _pin),
+        _route(api, _PIPELINE + "/pins/{version}", "DELETE", _unpin),
         _route(api, _PIPELINE + "/deployment", "GET", _deployment),
         _route(api, _PIPELINE + "/history", "GET", _history),
     ]
@@ -124,7 +124,7 @@ async def _pipeline(api: Api, request: Request) -> Response:
 
 async def _pipeline_version(api: Api, request: Request) -> Response:
     require(request, "reader")
-    wanted: int = request.path_params["version"]
+    wanted = serial(request, "version")
     async with api.begin() as book:
         version = await book.pipeline_version(_name(request), wanted)
     if version is None:
@@ -147,7 +147,7 @@ async def _changes(api: Api, request: Request) -> Response:
     require(request, "reader")
     found = []
     async with api.begin() as book:
-        for wanted in (request.path_params["version"], request.path_params["after"]):
+        for wanted in (serial(request, "version"), serial(request, "after")):
             version = await book.pipeline_version(_name(request), wanted)
             if version is None:
                 raise NotFound(f"pipeline {_name(request)!r} has no version {wanted}")
@@ -179,7 +179,7 @@ async def _models(api: Api, request: Request) -> Response:
 async def _model(api: Api, request: Request) -> Response:
     require(request, "reader")
     async with api.begin() as book:
-        model = await known_model(book, _name(request), request.path_params["version"])
+        model = await known_model(book, _name(request), serial(request, "version"))
         view = lineage_view(
             model,
             await book.deployment(model.pipeline),
@@ -192,7 +192,7 @@ async def _model(api: Api, request: Request) -> Response:
 
 async def _approve(api: Api, request: Request) -> Response:
     wish, decided = await _wish(request)
-    version = request.path_params["version"]
+    version = serial(request, "version")
     async with api.begin() as book:
         after = await approve(book, api.office, wish, version, override=decided.override)
     return _changed(after)
@@ -201,7 +201,7 @@ async def _approve(api: Api, request: Request) -> Response:
 async def _reject(api: Api, request: Request) -> Response:
     wish, _ = await _wish(request)
     async with api.begin() as book:
-        after = await reject(book, api.office, wish, request.path_params["version"])
+        after = await reject(book, api.office, wish, serial(request, "version"))
     return _changed(after)
 
 
@@ -216,14 +216,14 @@ async def _roll_back(api: Api, request: Request) -> Response:
 async def _pin(api: Api, request: Request) -> Response:
     wish, _ = await _wish(request)
     async with api.begin() as book:
-        after = await pin(book, api.office, wish, request.path_params["version"])
+        after = await pin(book, api.office, wish, serial(request, "version"))
     return _changed(after)
 
 
 async def _unpin(api: Api, request: Request) -> Response:
     wish, _ = await _wish(request)
     async with api.begin() as book:
-        after = await unpin(book, api.office, wish, request.path_params["version"])
+        after = await unpin(book, api.office, wish, serial(request, "version"))
     return _changed(after)
 
 

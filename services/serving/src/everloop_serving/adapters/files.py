@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from everloop_kernel.errors import ConfigurationError
 __all__ = ["DeploymentFiles", "Home", "ModelCache"]
 
 _KEPT_UNUSED_MODELS = 5
+_MADE_NAME = re.compile("[0-9a-f]{12}")
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -47,11 +49,15 @@ class Home:
             ) from error
 
     def instance(self, wanted: str | None) -> str:
-        """The instance's name: as wanted, or one made at the first start."""
+        """The instance's name: as wanted, or one made at the first start and whenever its file is damaged."""
         path = self.folder / "instance"
-        if wanted is None and not path.exists():
-            write_durably(path, uuid.uuid4().hex[:12].encode())
-        return wanted or path.read_text(encoding="ascii")
+        if wanted is not None:
+            return wanted
+        kept = path.read_text("ascii", "replace") if path.exists() else ""
+        if not _MADE_NAME.fullmatch(kept):
+            kept = uuid.uuid4().hex[:12]
+            write_durably(path, kept.encode())
+        return kept
 
 
 class DeploymentFiles:

@@ -4,6 +4,7 @@ Values are checked for their type only. Ranges and allowed values are ingest's t
 wants an answer for a surprising row, and the model knows missing and unknown.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +21,8 @@ __all__ = ["ID", "Inputs", "Row"]
 ID = "id"
 """The optional input that gives each row its id."""
 _LONGEST_ID = 256
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+"""In no id of the log either; and PostgreSQL, which joins predictions with labels, has no text with NUL."""
 
 
 @dataclass(slots=True)  # freezing it would cost two microseconds a row
@@ -186,10 +189,13 @@ def _check_shape(tensor: Tensor, count: int) -> None:
 
 
 def _row_ids(request_id: str, count: int) -> list[str]:
+    _checked_id(request_id)
     return [request_id] if count == 1 else [f"{request_id}-{row}" for row in range(count)]
 
 
 def _checked_id(value: Any) -> str:
     if type(value) is not str or not 1 <= len(value) <= _LONGEST_ID:
         raise InvalidInput(f"input {ID!r}: an id is text of 1 to {_LONGEST_ID} characters")
+    if not value.isprintable() and _CONTROL.search(value):  # the first is cheap, and too strict
+        raise InvalidInput(f"input {ID!r}: an id has no control characters")
     return value

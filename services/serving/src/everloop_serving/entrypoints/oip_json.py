@@ -12,6 +12,7 @@ __all__ = ["Asked", "InferRequest", "body_of", "outputs_of", "read_request"]
 
 BINARY_HEADER = b"inference-header-content-length"
 _LONGEST_ID = 256
+_MOST_DIGITS = 12
 
 
 class InferInput(msgspec.Struct, frozen=True, gc=False):
@@ -92,7 +93,7 @@ def read_request(body: bytes, header_length: bytes | None) -> Asked:
 
 
 def _length(header: bytes, body_bytes: int) -> int:
-    if not header.isdigit() or int(header[:12]) > body_bytes:
+    if not header.isdigit() or len(header) > _MOST_DIGITS or int(header) > body_bytes:
         raise InvalidInput("Inference-Header-Content-Length is no length within the body")
     return int(header)
 

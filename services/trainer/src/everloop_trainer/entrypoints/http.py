@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from everloop_kernel import telemetry
 from everloop_kernel.auth import Caller, require
-from everloop_kernel.http import Problem, json_response
+from everloop_kernel.http import Problem, json_response, serial
 from everloop_schemas.ids import derived_id
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +31,7 @@ _PIPELINE = "/v1/pipelines/{pipeline}"
 _LARGEST_BODY = 64 << 10
 _LONGEST_REASON = 500
 _MOST_RUNS = 200
+_MOST_DIGITS = len(str(_MOST_RUNS))
 
 
 class Requests(Decisions, Protocol):
@@ -62,26 +63,18 @@ def routes(api: Api) -> list[BaseRoute]:
         _route(api, _PIPELINE + "/runs", "POST", _ask_for_run),
         _route(api, _PIPELINE + "/training", "GET", _training),
         _route(api, _PIPELINE + "/observations/{id:path}", "GET", _observation),
-        _route(api, _PIPELINE + "/models/{version:int}/verify", "POST", _verify),
+        _route(api, _PIPELINE + "/models/{version}/verify", "POST", _verify),
     ]
 
 
 def _route(api: Api, path: str, method: str, page: Page) -> Route:
-    return Route(path, partial(_checked, page, api), methods=[method])
-
-
-async def _checked(page: Page, api: Api, request: Request) -> Response:
-    """No path or query with NUL reaches Postgres, which has no such text."""
-    given = [*request.path_params.values(), *request.query_params.values()]
-    if any(isinstance(value, str) and "\0" in value for value in given):
-        raise Problem(404, "Not found", "Names hold no NUL character")
-    return await page(api, request)
+    return Route(path, partial(page, api), methods=[method])
 
 
 async def _runs(api: Api, request: Request) -> Response:
     caller = require(request, "reader")
     pipeline, limit = request.query_params.get("pipeline"), request.query_params.get("limit", "50")
-    if not limit.isdecimal() or not 1 <= int(limit) <= _MOST_RUNS:
+    if not limit.isdecimal() or len(limit) > _MOST_DIGITS or not 1 <= int(limit) <= _MOST_RUNS:
         raise Problem(
             422, "Not a limit", f"limit is a whole number from 1 to {_MOST_RUNS}, not {limit[:40]!r}"
         )
@@ -193,7 +186,7 @@ async def _observation(api: Api, request: Request) -> Response:
 
 async def _verify(api: Api, request: Request) -> Response:
     require(request, "operator")
-    pipeline, version = request.path_params["pipeline"], request.path_params["version"]
+    pipeline, version = request.path_params["pipeline"], serial(request, "version")
     made = await api.book.made(pipeline, version)
     if made is None:
         await _require_pipeline(api, pipeline)

@@ -16,6 +16,7 @@ from everloop_kernel.kafka import retrying
 from everloop_kernel.metrics import CONSUMER_LAG, REBALANCES
 from everloop_kernel.recorder.consumer import Subscriber
 from everloop_kernel.recorder.failures import TRANSIENT
+from everloop_kernel.recorder.hints import HINT_SECONDS, Hints
 from everloop_kernel.recorder.message import Message, Subscription
 from everloop_kernel.recorder.partitions import Partitions
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
@@ -24,7 +25,6 @@ __all__ = ["Recorder"]
 
 _WATCH_SECONDS: Final = 5.0
 _REVOKE_SECONDS: Final = 10.0
-_HINT_SECONDS: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class _Member:
         self._subscriber: Subscriber | None = None
         self._busy = asyncio.Lock()
         self._assigned = False
-        self._hints: dict[TopicPartition, int] = {}
+        self._hints = Hints(self.group)
         self._hinting: asyncio.Task[None] | None = None
 
     @property
@@ -171,7 +171,7 @@ class _Member:
             self._hinting.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REVOKE_SECONDS), self._busy:
-                await self._hint()
+                await self._tell_kafka()
         subscriber, self._subscriber = self._subscriber, None
         if subscriber is None:
             return
@@ -211,7 +211,7 @@ class _Member:
         """Let the batch in flight end, so that the next owner need not fence it, but not for ever."""
         try:
             async with asyncio.timeout(_REVOKE_SECONDS), self._busy:
-                await self._hint()
+                await self._tell_kafka()
         except TimeoutError:
             _log.warning("%s gives its partitions up while a batch is still being recorded", self.group)
         self._forget()
@@ -223,7 +223,7 @@ class _Member:
 
     def _forget(self) -> None:
         self._partitions.forget()
-        self._hints.clear()
+        self._hints.forget()
         CONSUMER_LAG.remove_by_labels({"group": self.group})
 
     async def _receive(self, records: Sequence[Any]) -> None:
@@ -246,27 +246,15 @@ class _Member:
             return  # stopping, or another member's now: what is not recorded comes again
         following = await self._partitions.apply(partition, messages, consumer.seek)
         if following is not None:
-            self._hints[partition] = following
+            self._hints.note(partition, following)
 
     async def _keep_hinting(self) -> None:
         while True:
-            await asyncio.sleep(_HINT_SECONDS)
-            await self._hint()
+            await asyncio.sleep(HINT_SECONDS)
+            await self._tell_kafka()
 
-    async def _hint(self) -> None:
-        """Tell Kafka, for lag monitors and a quick start. Only a hint: a rebalance may refuse it.
-
-        One request for all partitions, not one a batch: the broker writes each to disk.
-        """
-        consumer = self._subscriber.consumer if self._subscriber else None
-        hints, self._hints = self._hints, {}
-        if not hints or consumer is None:
-            return
-        try:
-            async with asyncio.timeout(_HINT_SECONDS):
-                await consumer.commit(hints)
-        except (KafkaError, TimeoutError) as error:
-            _log.debug("%s could not commit to Kafka: %s", self.group, one_line(error))
+    async def _tell_kafka(self) -> None:
+        await self._hints.tell(self._subscriber.consumer if self._subscriber else None)
 
 
 async def _position(consumer: Any, partition: TopicPartition) -> int | None:
