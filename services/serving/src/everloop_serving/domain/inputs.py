@@ -90,7 +90,7 @@ class Inputs:
         if not fields or len(fields) != len(tensors):
             return None
         self._check_complete(fields)
-        return self._row(request_id, fields)
+        return self._row(_checked_id(request_id), fields)
 
     def _rows(self, tensors: Sequence[Tensor], request_id: str) -> list[Row]:
         columns: dict[str, Sequence[Any]] = {}
