@@ -24,12 +24,12 @@ from watch import Watch
 
 SETTLE_SECONDS = 60
 LAG_SECONDS = 120
-LAG_PAUSE_SECONDS = 3
+LAG_PAUSE_SECONDS = 1
 MEMORY_SECONDS = 5
 OFFER_BAD_DAYS_BEFORE_END = 14
 """When no version has been rejected by then, one is offered that its gates must refuse."""
 BAD_MODEL = {"trees": 1, "learning_rate": 0.001}
-LAG_LIMIT = 3_000
+LAG_LIMIT = 5_000
 """Records that the platform may be behind before the clock of the replay waits."""
 
 
