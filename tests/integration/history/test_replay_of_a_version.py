@@ -14,7 +14,15 @@ from everloop.changes import plan_apply
 from everloop.history.log import run
 from everloop.replays import replays_under_way
 from everloop_features import compile as compile_features
-from everloop_features.packing import CLOCK, DEFINITION, PENDING, split_key, version_of
+from everloop_features.packing import (
+    CLOCK,
+    DEFINITION,
+    PENDING,
+    cut_key,
+    split_key,
+    unpack_formatted,
+    version_of,
+)
 from everloop_kernel.kafka import plain_producer
 from everloop_kernel.kafka_reading import read_to_end
 from everloop_schemas.pipeline import load
@@ -24,6 +32,8 @@ pytestmark = pytest.mark.integration
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 ROWS = 2_000
+HISTORY, LIVE = 1_200, 1_700
+"""A change comes at the first row; rows up to the second one come while it is replayed."""
 FEW = 600
 NEW = PIPELINE.replace("n: count(window='1h'", "n: count(window='5h'").replace("size / 3", "size / 7")
 
@@ -93,38 +103,87 @@ async def state(rig: Rig, name: str, version: int) -> tuple[dict[bytes, bytes], 
     return {key: value for key, value in groups.items() if value is not None}, waiting
 
 
+async def cuts(rig: Rig, name: str) -> list[list[Any]]:
+    """What is recorded of version 2 on each partition: where its vectors begin, and whose end there."""
+    records = await read(rig, f"feature-state-changed-v1.{name}")
+    return [unpack_formatted(record.value) for record in records if record.key == cut_key(2)]
+
+
 def counted(rig: Rig, name: str, version: int) -> int:
     return len(run(vectors(rig, name, version)))
 
 
-def test_a_version_applied_later_gives_the_bytes_of_one_that_streamed_from_the_start(rig: Rig) -> None:
-    """Otherwise a model trained after a change has seen features that production never computes."""
-    rig.define("fresh", NEW, version=2)
-    run(publish(rig, "fresh", 0, ROWS))
-    rig.define("changed", PIPELINE, version=1)
-    run(publish(rig, "changed", 0, ROWS - 500))
-    before = sum(r["kind"] == "observation" for log in LOGS for r in log[: ROWS - 500])
-    wait_for(lambda: counted(rig, "changed", 1) == before, 60, rig.log("feature"))
+def observations(rows: int) -> int:
+    """How many there are among the first so many rows of each partition."""
+    return sum(record["kind"] == "observation" for log in LOGS for record in log[:rows])
 
-    rig.kill("feature")
-    rig.start("feature", EVERLOOP_FEATURE_MAX_RECORDS="10")
+
+def restart(rig: Rig, **settings: str) -> None:
+    if "feature" in rig.processes:
+        rig.end("feature")
+    rig.start("feature", **settings)
     rig.wait_ready("feature")
+
+
+def test_a_version_replays_beside_live_records_and_takes_over_at_a_cut(rig: Rig) -> None:
+    """Otherwise a change stops production, or a model trained after it has seen features nobody computes."""
+    rig.define("fresh", NEW, version=2)
+    rig.define("steady", PIPELINE, version=1)
+    run(publish(rig, "fresh", 0, ROWS))
+    run(publish(rig, "steady", 0, LIVE))
+    rig.define("changed", PIPELINE, version=1)
+    run(publish(rig, "changed", 0, HISTORY))
+    wait_for(lambda: counted(rig, "changed", 1) == observations(HISTORY), 60, rig.log("feature"))
+
+    # slices of 50 rows, each followed by a rest that is 49 times as long
+    restart(rig, EVERLOOP_FEATURE_MAX_RECORDS="50", EVERLOOP_FEATURE_REPLAY_SHARE="0.02")
     rig.define("changed", NEW, version=2)
     wait_for(lambda: counted(rig, "changed", 2) > 0, 60, rig.log("feature"))
+    run(publish(rig, "changed", HISTORY, LIVE))
+    wait_for(lambda: counted(rig, "changed", 1) == observations(LIVE), 60, rig.log("feature"))
     rig.kill("feature")
     done = counted(rig, "changed", 2)
-    assert 0 < done < OBSERVATIONS, "the kill came too late to show anything"
+    assert 0 < done < observations(HISTORY), "live records waited for the replay"
+    assert run(cuts(rig, "changed")) == []
 
-    run(publish(rig, "changed", ROWS - 500, ROWS))
-    rig.start("feature", EVERLOOP_FEATURE_MAX_RECORDS="500")
-    wait_for(lambda: counted(rig, "changed", 2) >= OBSERVATIONS, 90, rig.log("feature"))
-    wait_for(lambda: counted(rig, "fresh", 2) >= OBSERVATIONS, 60, rig.log("feature"))
-    assert run(vectors(rig, "changed", 2)) == run(vectors(rig, "fresh", 2))
-    assert run(state(rig, "changed", 2)) == run(state(rig, "fresh", 2))
+    restart(rig, EVERLOOP_FEATURE_REPLAY_SHARE="1")
+    wait_for(lambda: counted(rig, "changed", 2) == observations(LIVE), 60, rig.log("feature"))
     metrics = httpx.get(f"{rig.url('feature')}/metrics").text
     (again,) = re.findall(r'everloop_feature_vectors_total\{pipeline="changed"\} (\S+)', metrics)
-    assert float(again) == OBSERVATIONS - done, "the replay went on where it was, not from the beginning"
+    assert float(again) == observations(LIVE) - done, (
+        "the replay went on where it was, not from the beginning"
+    )
+    wait_for(lambda: len(run(cuts(rig, "changed"))) == 2, 20, "the cut is not recorded")
+    assert run(cuts(rig, "changed")) == [[LIVE, 1], [LIVE, 1]]
+
+    run(publish(rig, "changed", LIVE, ROWS))
+    wait_for(lambda: counted(rig, "changed", 2) == OBSERVATIONS, 60, rig.log("feature"))
+    wait_for(lambda: counted(rig, "fresh", 2) == OBSERVATIONS, 60, rig.log("feature"))
+    wait_for(lambda: counted(rig, "steady", 1) == observations(LIVE), 60, rig.log("feature"))
+    assert run(vectors(rig, "changed", 2)) == run(vectors(rig, "fresh", 2))
+    assert run(vectors(rig, "changed", 1)) == run(vectors(rig, "steady", 1))
+    assert run(state(rig, "changed", 2)) == run(state(rig, "fresh", 2))
+    wait_for(lambda: run(state(rig, "changed", 1))[0] == {}, 20, "the state of version 1 is still there")
     assert replays_under_way(rig.url("feature")) == []
+
+
+def test_a_second_change_gives_up_the_first_replay(rig: Rig) -> None:
+    """Whoever mends a mistake at once gets the mended version, and nothing of the mistake in the state."""
+    rig.define("mended", PIPELINE, version=1)
+    run(publish(rig, "mended", 0, FEW))
+    wait_for(lambda: counted(rig, "mended", 1) == observations(FEW), 60, rig.log("feature"))
+    restart(rig, EVERLOOP_FEATURE_MAX_RECORDS="50", EVERLOOP_FEATURE_REPLAY_SHARE="0.02")
+    rig.define("mended", NEW.replace("5h", "2h"), version=2)
+    wait_for(lambda: counted(rig, "mended", 2) > 0, 60, rig.log("feature"))
+    rig.define("mended", NEW, version=3)
+    wait_for(lambda: counted(rig, "mended", 3) > 0, 60, rig.log("feature"))
+    restart(rig)
+    wait_for(lambda: counted(rig, "mended", 3) == observations(FEW), 60, rig.log("feature"))
+    run(publish(rig, "mended", FEW, FEW + 100))
+    wait_for(lambda: counted(rig, "mended", 3) == observations(FEW + 100), 60, rig.log("feature"))
+    assert counted(rig, "mended", 1) == observations(FEW)
+    assert counted(rig, "mended", 2) < observations(FEW)
+    wait_for(lambda: run(state(rig, "mended", 2))[0] == {}, 20, "the state of the mistake is still there")
 
 
 def test_a_replay_shows_how_far_it_is_and_what_it_will_take(rig: Rig) -> None:
@@ -140,9 +199,7 @@ def test_a_replay_shows_how_far_it_is_and_what_it_will_take(rig: Rig) -> None:
     assert change.replay.rows == 2 * FEW
     size = sum(len(json.dumps(record)) for log in LOGS for record in log[:FEW])
     assert change.replay.bytes == pytest.approx(size, rel=0.1)
-    rig.kill("feature")
-    rig.start("feature", EVERLOOP_FEATURE_MAX_RECORDS="10")
-    rig.wait_ready("feature")
+    restart(rig, EVERLOOP_FEATURE_MAX_RECORDS="20")
     rig.define("watched", NEW, version=2)
     seen = []
     wait_for(lambda: seen.append(replays_under_way(rig.url("feature"))) or seen[-1], 30, rig.log("feature"))

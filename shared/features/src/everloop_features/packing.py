@@ -6,6 +6,7 @@ Keys are `v<version> 0x1f <kind> 0x1f …`, so that two versions of a pipeline s
 * `v3 0x1f pending 0x1f <block number, 8 bytes, big endian>`
 * `v3 0x1f clock`
 * `v3 0x1f definition`: the pipeline's definition as JSON, written first, so that a version outlives the next
+* `cut 0x1f v3`: the log offset from which version 3 is published, and the version before it; not of any state
 
 Values are MessagePack arrays whose first item is the format's number, 1.
 """
@@ -24,11 +25,11 @@ __all__ = [
     "PENDING",
     "StateFormatError",
     "block_key",
+    "cut_key",
     "definition_key",
     "group_prefix",
     "pack",
     "pack_key",
-    "position_in",
     "split_key",
     "unpack_formatted",
     "unpack_key",
@@ -37,6 +38,7 @@ __all__ = [
 
 SEPARATOR = b"\x1f"
 CLOCK = b"clock"
+CUT = b"cut"
 DEFINITION = b"definition"
 PENDING = b"pending"
 FORMAT = 1
@@ -60,12 +62,9 @@ def definition_key(version: int) -> bytes:
     return f"v{version}".encode() + SEPARATOR + DEFINITION
 
 
-def position_in(key: bytes, value: bytes) -> int:
-    """The log offset that a version's clock entry names; 0 for other entries."""
-    if key.split(SEPARATOR)[1:] != [CLOCK]:
-        return 0
-    position = unpack_formatted(value)[-1]
-    return position if isinstance(position, int) else 0
+def cut_key(version: int) -> bytes:
+    """The whole key of the cut at which a version's vectors took over; it belongs to no version's state."""
+    return CUT + SEPARATOR + f"v{version}".encode()
 
 
 def split_key(key: bytes) -> tuple[bytes, bytes]:

@@ -1,5 +1,6 @@
 """One log partition's feature state, in memory."""
 
+from collections.abc import Iterator
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +12,9 @@ from everloop_features.packing import (
     PENDING,
     SEPARATOR,
     StateFormatError,
+    block_key,
     group_prefix,
+    pack_key,
     split_key,
     unpack_formatted,
     unpack_key,
@@ -64,6 +67,14 @@ class State:
     def find(self, index: int, key: Key) -> Group | None:
         """The group of a key, to be read only. Raises StateFormatError."""
         return self._in_use[index].get(key) or self.tables[index].get(key)
+
+    def keys(self) -> Iterator[bytes]:
+        """Every key of the state topic that this state lies under, without its definition."""
+        for store, layout in zip(self.tables, self.layouts, strict=True):
+            head = self.prefix + group_prefix(layout) + SEPARATOR
+            yield from (head + pack_key(key) for key in store)
+        yield from (self.prefix + block_key(number) for number in self.blocks)
+        yield self.prefix + CLOCK
 
     def begin(self) -> Overlay:
         """A place for what a batch adds."""

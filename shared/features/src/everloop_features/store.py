@@ -30,6 +30,9 @@ class GroupStore:
     def __len__(self) -> int:
         return len(self._packed)
 
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._packed)
+
     def get(self, key: Key) -> Group | None:
         """A key's group. Raises StateFormatError."""
         group = self.unpacked.get(key)
