@@ -15,8 +15,9 @@ from everloop_kernel.stream_task import LaneSettings
 
 __all__ = ["Replay", "Slice"]
 
-_SLICE_RECORDS = 1000
-"""What one transaction of a replay holds at most: a live record waits for no more than that."""
+_SLICE_SECONDS = 0.04
+"""What one transaction of a replay is to take, derivation and commit: a live record waits for about that."""
+_FIRST_RECORDS, _FEWEST_RECORDS = 500, 100
 _POLL_MS = 500
 
 
@@ -40,7 +41,8 @@ class Replay:
         self._partition = partition
         self._kafka = settings.kafka
         self._throttle = settings.throttle
-        self._records = min(settings.max_records, _SLICE_RECORDS)
+        self._most = settings.max_records
+        self._records = min(_FIRST_RECORDS, self._most)
         self._wake = wake
         self._reading: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -73,8 +75,11 @@ class Replay:
         return found
 
     def handled(self) -> None:
-        """The slice is committed: the throttle counts the time since it was taken."""
-        self._throttle.spent(time.monotonic() - self._taken_at)
+        """The slice is committed: by the time since it was taken go the rest, and the size of the next."""
+        seconds = time.monotonic() - self._taken_at
+        self._throttle.spent(seconds)
+        fitting = round(self._records * _SLICE_SECONDS / max(seconds, 1e-3))
+        self._records = min(max(fitting, self._records // 2, _FEWEST_RECORDS), 2 * self._records, self._most)
         self._handled.set()
 
     def give_up(self) -> None:
