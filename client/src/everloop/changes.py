@@ -34,7 +34,7 @@ class Change:
         size = f"at most {cost.rows} rows, {cost.bytes / _MEBIBYTE:.1f} MiB"
         return (
             f"{self.pipeline} would have version {self.version}. Its features replay the log beside live "
-            f"records: {size}, about {cost.seconds:.0f} s with {cost.share:.0%} of the feature service's time."
+            f"records: {size}, about {cost.seconds:.0f} s with {cost.share:.0%} of feature's time."
         )
 
 

@@ -100,7 +100,7 @@ class Registry:
         (
             (PIPELINE.model_copy(update={"team": "else"}),),
             Change("p", "changed", 4, ReplayCost(50_000, 3 << 20, 2.0, 0.5)),
-            "at most 50000 rows, 3.0 MiB, about 2 s with 50% of the feature service's time",
+            "at most 50000 rows, 3.0 MiB, about 2 s with 50% of feature's time",
         ),
     ],
 )

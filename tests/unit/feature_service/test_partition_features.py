@@ -202,6 +202,20 @@ def test_nothing_is_replayed_for_a_version_that_comes_before_the_first_record() 
     assert offsets(partition.handle(0, 2)) == [0, 1, 2]
 
 
+def test_a_version_that_has_seen_all_still_needs_its_cut() -> None:
+    """Killed between its last record and the cut, it must not join the live ones without being published."""
+    partition = Partition(version(1))
+    partition.handle(0, 9)
+    partition.restart(version(2))
+    derived = partition.features.derive_past(entries(0, 9), lambda vector: vector, None)
+    partition._commit(derived, derived.generation)
+    assert (derived.cut, partition.generation) == (None, "v1>v2@10")
+    partition.restart(version(2))
+    assert offsets(partition.handle(10, 12)) == [10, 12]
+    last = partition.catch_up(12)
+    assert (offsets(last), last.cut) == ([10, 12], 13)
+
+
 def test_offsets_without_records_are_no_past() -> None:
     """Each transaction of ingest leaves a marker: not every restart may read the log again."""
     partition = Partition(version(2), 1)

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import islice
 
-from everloop_features import State, version_of
+from everloop_features import State
 
 __all__ = ["Held"]
 
@@ -27,10 +27,6 @@ class Held:
     def restorable(self) -> frozenset[int]:
         """Those of them that a restart would find again."""
         return self.versions & self.defined
-
-    def is_left(self, versions: Collection[int]) -> bool:
-        """Whether keys of one of these versions wait for their removal."""
-        return any(version_of(key) in versions for key in self.obsolete)
 
     def keep_only(self, versions: Collection[int]) -> None:
         """Let the state of all other versions go: their keys are to be removed."""

@@ -139,7 +139,7 @@ class PartitionFeatures:
         False, with nothing done, when a version is wanted of which only the state topic may know something.
         """
         kept, held = self._wanted | {running.published}, running.held
-        if kept - {self.version} - held.restorable or held.is_left(kept):
+        if kept - {self.version} - held.restorable:
             return False
         self._published, self._committed = running.published, ""
         held.keep_only(kept)
