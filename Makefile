@@ -1,7 +1,8 @@
 # Everything bootstraps itself: Python 3.11 or newer, make and a network are enough. `make help` lists the targets.
 PYTHON ?= python3
 ARGS ?=
-WORKERS ?= 2
+# most integration tests wait for processes: more workers than cores
+WORKERS ?= 4
 BIN := .venv/bin
 STAMP := .venv/.set-up
 SOURCES := schemas/src shared/kernel/src shared/features/src services/*/src client/src
@@ -51,11 +52,11 @@ contracts: $(STAMP)  ## the committed schemas are the code's, and no change brea
 	@$(BIN)/everloop-schemas check
 
 test-fast: $(STAMP)  ## unit, property, contract and integration tests, in parallel, with coverage
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "$(FAST)" --cov --cov-report= $(ARGS)
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(FAST)" --cov --cov-report= $(ARGS)
 
-# One at a time: these kill processes and measure time. They add to the coverage, which is reported at the end.
-test-slow: $(STAMP)  ## end-to-end and chaos tests, one at a time
-	@$(BIN)/pytest -q -m "$(SLOW)" --cov --cov-append --cov-report=term $(ARGS)
+# Two at a time: each starts a stack of its own. They add to the coverage, which is reported at the end.
+test-slow: $(STAMP)  ## end-to-end and chaos tests
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "$(SLOW)" --cov --cov-append --cov-report=term $(ARGS)
 
 test-jaeger: $(STAMP)  ## build a real Jaeger (needs Go) and read the loop's trace back from it
 	@$(BIN)/pytest -q -m jaeger $(ARGS)

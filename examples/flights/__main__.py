@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import flights_data
 import typer
 from demo import Demo, Plan
+from everloop.cli.failures import run
 from everloop.otlp import SpanSink
 from everloop.stack import Ports, Stack
 from rich.console import Console
@@ -22,6 +23,8 @@ DAYS = 120
 YEAR = 365
 SECONDS_A_DAY = 1.0
 MARKER = "demo"
+HURRIED = {"EVERLOOP_COMMIT_INTERVAL_MS": "200"}
+"""An hour passes in a tenth of a second: fewer transactions are worth more than fresh ones."""
 WHOLE_LOOP_DAYS = 100
 """A shorter replay need not meet drift or a rejected version."""
 
@@ -52,7 +55,9 @@ def main(
     began = time.monotonic()
     with (
         SpanSink() as sink,
-        Stack(data_dir, ports=Ports.free(), env={"EVERLOOP_OTLP_ENDPOINT": sink.endpoint}) as stack,
+        Stack(
+            data_dir, ports=Ports.free(), env={**HURRIED, "EVERLOOP_OTLP_ENDPOINT": sink.endpoint}
+        ) as stack,
     ):
         result, shortcomings = asyncio.run(_play(plan, stack, sink, console, began))
         lineage = _lineage(result, data_dir)
@@ -94,6 +99,10 @@ def _lineage(result: dict[str, Any], data_dir: Path) -> str:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     app.command()(main)
-    app(prog_name="everloop demo")
+    run(app, "everloop demo")

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-from audit import audit
+from audit import Audit, audit
 from everloop.otlp import SpanSink, follow
 from everloop.stack import Stack
 from everloop_schemas import events
@@ -23,7 +24,7 @@ from watch import Watch
 SETTLE_SECONDS = 60
 LAG_SECONDS = 120
 LAG_PAUSE_SECONDS = 3
-MEMORY_SECONDS = 3
+MEMORY_SECONDS = 5
 OFFER_BAD_DAYS_BEFORE_END = 14
 """When no version has been rejected by then, one is offered that its gates must refuse."""
 BAD_MODEL = {"trees": 1, "learning_rate": 0.001}
@@ -52,6 +53,7 @@ class Demo:
         self._began = began
         self._peak = 0
         self._lag = 0
+        self._phases = {"start": time.monotonic() - began}
         self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
         address = stack.addresses
         self._replay = Replay(self._client, ingest=address.ingest, serving=address.serving)
@@ -68,10 +70,14 @@ class Demo:
         ]
         try:
             with self._screen:
-                await self._apply()
-                await self._replay.run(self._plan.flights, self._pace, self._each_day)
-                joined = await self._settle()
-            return await self._account(joined)
+                with self._phase("replay"):
+                    await self._apply()
+                    await self._replay.run(self._plan.flights, self._pace, self._each_day)
+                with self._phase("settle"):
+                    joined = await self._settle()
+            with self._phase("audit"):
+                found = await audit(self._stack.addresses.kafka, PIPELINE)
+            return self._account(found, joined)
         finally:
             for task in beside:
                 task.cancel()
@@ -177,14 +183,20 @@ class Demo:
             days = (await response.json())["days"]
         return sum(int(row["rows"]) for row in days if row["arm"] == "champion")
 
-    async def _account(self, joined: int) -> tuple[dict[str, Any], list[str]]:
-        found = await audit(self._stack.addresses.kafka, PIPELINE)
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self._phases[name] = time.monotonic() - begin
+
+    def _account(self, found: Audit, joined: int) -> tuple[dict[str, Any], list[str]]:
         ledger = self._replay.ledger
         problems = found.problems(ledger)
         if joined != ledger.losses.rows:
             problems.append(f"{ledger.losses.rows} answers have labels, but the monitor joined {joined}")
         measured = Measured(
             seconds=time.monotonic() - self._began,
+            phases=self._phases,
             peak_memory_bytes=self._peak,
             joined=joined,
             trace=self._trace(found.trace_of),

@@ -17,6 +17,7 @@ class Measured:
     """What only the demo's process knows: clock and memory."""
 
     seconds: float
+    phases: dict[str, float]
     peak_memory_bytes: int
     joined: int
     trace: dict[str, Any]
@@ -36,6 +37,7 @@ def build(ledger: Ledger, watch: Watch, audit: Audit, measured: Measured) -> dic
         "prequential_log_loss": {"rows": ledger.losses.rows, **ledger.losses.means()},
         "trace": measured.trace,
         "seconds": round(measured.seconds, 1),
+        "seconds_by_phase": {name: round(seconds, 1) for name, seconds in measured.phases.items()},
         "peak_memory_bytes": measured.peak_memory_bytes,
         "cpu_seconds": measured.cpu_seconds,
     }

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 from everloop.addresses import Addresses
 from everloop.client import Client
+from everloop.embedded.ports import free_port
 from everloop_kernel.admin import ensure_topics
 from everloop_kernel.kafka import plain_producer
 from everloop_kernel.settings import KafkaSettings
@@ -45,12 +45,6 @@ features:
   mean_size: mean(size, window='1d', by=[shop])
   rate: mean(won, window='7d', by=[shop], over=labels)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Rig:

@@ -5,7 +5,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from everloop.embedded import Kafka
+from everloop.embedded.ports import free_port
 from everloop_kernel.admin import ensure_topics
 from everloop_kernel.exactly_once import identities
 from everloop_kernel.kafka import plain_producer
@@ -271,12 +271,6 @@ def ingest(stopped_ingest: Ingest) -> Ingest:
     """Ingest, ready."""
     stopped_ingest.start()
     return stopped_ingest
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import base64
 import random
+from typing import Any
 
 import pytest
 from everloop_kernel.admin import ensure_topics
@@ -126,9 +127,8 @@ async def test_new_data_is_announced_with_counts_that_survive(ingest, records, u
     ingest.kill()
     ingest.start()
     await ingest.produce_records(name, [records.label(n, origin="EWR") for n in range(60)])
-    assert await until(lambda: _has(ingest, name, 120))
-    events = [e for e in await ingest.read("ingest-data-arrived-v1") if e["pipeline"] == name]
-    assert (events[-1]["observations"], events[-1]["labels"]) >= (60, 40)
+    assert await until(lambda: _announced(ingest, name, observations=60, labels=40))
+    events = await _announcements(ingest, name)
     assert len({event["id"] for event in events}) == len(events)
 
 
@@ -152,6 +152,15 @@ async def test_a_graceful_end_leaves_nothing_behind(ingest, records, unique) -> 
     await ingest.define(name)
     await ingest.produce_records(name, [records.observation(n) for n in range(300)])
     assert ingest.end() == 0, ingest.log()
+
+
+async def _announced(ingest, name: str, *, observations: int, labels: int) -> bool:
+    events = await _announcements(ingest, name)
+    return bool(events) and events[-1]["observations"] == observations and events[-1]["labels"] >= labels
+
+
+async def _announcements(ingest, name: str) -> list[dict[str, Any]]:
+    return [event for event in await ingest.read("ingest-data-arrived-v1") if event["pipeline"] == name]
 
 
 async def _has(ingest, name: str, count: int) -> bool:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from everloop.embedded import Kafka
+from everloop.embedded.ports import free_port
 from everloop_schemas import cloudevents
 from everloop_schemas.events import (
     ArtifactChunk,
@@ -138,9 +138,7 @@ class Registry:
         self.client = httpx.AsyncClient(base_url=self.address, timeout=30)
 
     async def start(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         environment = {
             **os.environ,
             "EVERLOOP_KAFKA_BOOTSTRAP_SERVERS": self.broker,

@@ -3,13 +3,13 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import httpx
+from everloop.embedded.ports import free_port
 from everloop_kernel.admin import ensure_topics
 from everloop_kernel.artifacts import chunks
 from everloop_kernel.kafka import plain_producer, reading_consumer
@@ -20,12 +20,6 @@ from everloop_schemas.events import DeploymentChanged
 from everloop_schemas.topics import pipeline_topics, platform_topics
 
 ARTIFACTS = "trainer-artifact-chunk-v1"
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 class ServingProcess:

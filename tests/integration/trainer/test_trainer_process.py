@@ -1,40 +1,23 @@
 """The trainer as a process, on a real Kafka and a real Postgres."""
 
 import asyncio
-import dataclasses
-import hashlib
 import io
 import json
 import sys
 import tarfile
-from datetime import timedelta
 from pathlib import Path
 
-import asyncpg
 import lightgbm
 import numpy as np
 import pytest
-from everloop.embedded import Kafka
 from everloop_features import Encoder
 from everloop_kernel import artifacts
 from everloop_schemas.events import ModelTrained, RunFailed, RunStarted
 
 sys.path.insert(0, str(Path(__file__).parent))
-from trainer_rig import START, Ears, Neighbours, World, pipeline_of, trainer
+from trainer_rig import Ears, Neighbours, World, check_segments, pipeline_of, trainer
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory):
-    """A broker of this module alone: the trainer's topics and groups have fixed names."""
-    with Kafka(tmp_path_factory.mktemp("trainer-kafka"), port=0) as running:
-        yield running.bootstrap_servers
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("trainer")
 
 
 async def test_data_becomes_a_model_that_can_be_rebuilt(broker, postgres, home, unique):
@@ -148,63 +131,6 @@ async def check_memory(process):
     assert [name for name in ("numpy", "pyarrow", "lightgbm", "pandas", "scipy") if f"/{name}/" in maps] == []
 
 
-async def check_segments(postgres, home, name, records=2 * 2600):
-    """Every row is in one segment or staged, none twice, and every file is what was registered."""
-    connection = await asyncpg.connect(postgres.dsn, server_settings={"search_path": "trainer"})
-    rows = await connection.fetch("SELECT * FROM segments WHERE pipeline = $1 ORDER BY first_offset", name)
-    staged = await connection.fetchval(
-        "SELECT count(*) FROM staged WHERE pipeline = $1 AND kind = 'records'", name
-    )
-    await connection.close()
-    ends = {}
-    for row in rows:
-        pile = row["kind"], row["version"], row["partition"]
-        assert row["first_offset"] > ends.get(pile, -1)
-        ends[pile] = row["last_offset"]
-        data = (home / "trainer" / row["file"]).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == row["sha256"]
-    assert sum(row["rows"] for row in rows if row["kind"] == "records") + staged == records
-    files = {
-        str(path.relative_to(home / "trainer"))
-        for path in (home / "trainer/segments" / name).rglob("*.parquet*")
-    }
-    assert files == {row["file"] for row in rows}
-    return len(rows)
-
-
-async def test_a_kill_in_the_middle_of_training_costs_time_and_nothing_else(broker, postgres, home, unique):
-    """kill -9 must neither lose a run nor give two models for one trigger."""
-    # longer than a restart takes, or the second attempt would be through before its kill
-    world = World(pipeline_of(unique("killed"), trees=10_000))
-    async with Neighbours(broker) as neighbours, Ears(broker, world.pipeline.pipeline) as ears:
-        async with trainer(broker, postgres.dsn, home) as process:
-            await neighbours.define(world)
-            world.grow(4000)
-            await neighbours.publish(world)
-            await ears.wait_for(RunStarted)
-            for kills in range(3):
-                await attempt_begun(process, world, kills + 1)
-                await process.kill()
-                await process.start()
-            trained = await ears.wait_for(ModelTrained, seconds=120)
-            run = (await process.get(f"/v1/runs/{trained.run_id}")).json()
-            assert run["attempts"] == 4
-            await ears.listen(3)
-        assert len(ears.of(RunStarted)) == len(ears.of(ModelTrained)) == 1
-        assert ears.of(RunFailed) == []
-        assert list((home / "trainer" / "jobs").iterdir()) == []
-
-
-async def attempt_begun(process, world, number):
-    """So many attempts at the pipeline's run have begun, the last one a moment ago."""
-    for _ in range(400):
-        runs = (await process.get(f"/v1/runs?pipeline={world.pipeline.pipeline}")).json()
-        if runs and runs[0]["attempts"] >= number:
-            break
-        await asyncio.sleep(0.05)
-    await asyncio.sleep(0.3)
-
-
 async def test_corrections_follow_from_their_cut_on(broker, postgres, home, unique):
     """What is retracted or revised leaves later datasets; earlier ones stay as they were made."""
     world = World(pipeline_of(unique("flights"), rows=700, trees=5))
@@ -299,111 +225,3 @@ async def test_a_run_waits_until_its_vectors_are_there(broker, postgres, home, u
         await neighbours.compute(world, 1, 0)
         trained = await ears.wait_for(ModelTrained)
         assert trained.dataset.rows >= 1500
-
-
-async def test_kills_while_segments_are_written_leave_every_row_once(broker, postgres, home, unique):
-    """A row that was lost or doubled between Postgres and Parquet would change every later model."""
-    world = World(pipeline_of(unique("segments"), rows=100_000))
-    async with (
-        Neighbours(broker) as neighbours,
-        trainer(broker, postgres.dsn, home, segment_rows=40) as process,
-    ):
-        await neighbours.define(world)
-        for kill in range(4):
-            world.grow(300)
-            await neighbours.publish(world)
-            await asyncio.sleep(0.4 * kill)
-            await process.kill()
-            await process.start()
-        for _ in range(200):
-            status = (await process.get(f"/v1/pipelines/{world.pipeline.pipeline}/training")).json()
-            if status["labels"] == 1200:
-                break
-            await asyncio.sleep(0.1)
-        assert status["waiting_for"] == "1200 of 100000 new labelled rows"
-    async with trainer(broker, postgres.dsn, home):
-        pass  # a start removes what a kill left behind
-    assert await check_segments(postgres, home, world.pipeline.pipeline, 2 * 1200) >= 4
-
-
-async def test_a_changed_pipeline_ends_what_waits_and_is_trained_itself(broker, postgres, home, unique):
-    """Vectors of a replaced version never come: a run that waited for them would block every later one."""
-    name = unique("changed")
-    world = World(pipeline_of(name))
-    world.grow(1800)
-    async with (
-        Neighbours(broker) as neighbours,
-        trainer(broker, postgres.dsn, home),
-        Ears(broker, name) as ears,
-    ):
-        await neighbours.define(world)
-        await neighbours.publish(world)
-        first = await ears.wait_for(ModelTrained)
-        await neighbours.deploy(first)
-        world.grow(1600)
-        await neighbours.publish(world, vectors=False)
-        waiting = await ears.wait_for(RunStarted, 2)
-        world.version, world.pipeline = 2, pipeline_of(name, trees=31)
-        await neighbours.define(world)
-        failed = await ears.wait_for(RunFailed)
-        assert failed.run_id == waiting.run_id
-        changed = await ears.wait_for(RunStarted, 3)
-        assert (changed.trigger.kind, changed.pipeline_version) == ("changed-pipeline", 2)
-        for partition in world.logs:
-            await neighbours.compute(world, partition, 0)
-        second = await ears.wait_for(ModelTrained, 2)
-        assert (second.pipeline_version, second.model_version) == (2, 2)
-        assert second.parameters["trees"] == 31
-
-
-async def test_a_changed_pipeline_waits_until_it_can_be_compared(broker, postgres, home, unique):
-    """Started at once its model has nothing to be compared on, and is refused with no way out.
-
-    One live row among the history that the champion has learnt from makes no later row of it known.
-    """
-    name = unique("waits")
-    world = World(pipeline_of(name))
-    world.grow(1499)
-    world.live(START + timedelta(days=300))
-    async with (
-        Neighbours(broker) as neighbours,
-        trainer(broker, postgres.dsn, home) as process,
-        Ears(broker, name) as ears,
-    ):
-        await neighbours.define(world)
-        await neighbours.publish(world)
-        first = await ears.wait_for(ModelTrained)
-        assert (first.dataset.rows, first.unseen) == (1500, None)
-        await neighbours.deploy(first)
-        old = dataclasses.replace(world, sent=dict(world.sent))
-        world.version, world.pipeline = 2, pipeline_of(name, trees=31)
-        await neighbours.define(world)
-        for partition in world.logs:
-            await neighbours.compute(world, partition, 0)
-        world.grow(199)
-        await neighbours.publish(world)
-        await waits_with(process, name, "199 of the 200 labelled rows needed are newer than what model 1")
-        await ears.listen(1)
-        assert len(ears.of(RunStarted)) == 1
-        world.grow(60)
-        await neighbours.publish(world)
-        for partition in world.logs:
-            await neighbours.compute(old, partition, old.sent[partition])
-        changed = await ears.wait_for(RunStarted, 2)
-        assert (changed.trigger.kind, changed.pipeline_version) == ("changed-pipeline", 2)
-        second = await ears.wait_for(ModelTrained, 2)
-        assert second.champion_version == 1
-        assert (second.unseen.champion_version, second.unseen.needed) == (1, 200)
-        assert second.dataset.test_rows == second.unseen.rows >= 200
-        verified = (await process.post(f"/v1/pipelines/{name}/models/2/verify")).json()
-        assert verified["dataset"]["equal"] is verified["artifact"]["equal"] is True
-
-
-async def waits_with(process, name, said):
-    """Wait until the trainer gives this reason for not training."""
-    async with asyncio.timeout(30):
-        while True:
-            status = (await process.get(f"/v1/pipelines/{name}/training")).json()
-            if said in status["waiting_for"]:
-                break
-            await asyncio.sleep(0.2)

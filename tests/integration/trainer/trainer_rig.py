@@ -1,9 +1,9 @@
 """A trainer as a process, and what its neighbours would publish to it."""
 
 import asyncio
+import hashlib
 import os
 import signal
-import socket
 import sys
 import time
 import uuid
@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import httpx
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from everloop.embedded.ports import free_port
 from everloop_features import compile as compile_pipeline
 from everloop_features import replay
 from everloop_kernel.admin import ensure_topics
@@ -298,9 +300,7 @@ class TrainerProcess:
     """`python -m everloop_trainer` with its own directory."""
 
     def __init__(self, bootstrap, dsn, directory: Path, **settings):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.directory = directory
         self._env = {
             **os.environ,
@@ -366,3 +366,27 @@ async def trainer(bootstrap, dsn, directory, **settings):
         yield process
     finally:
         await process.stop()
+
+
+async def check_segments(postgres, home, name, records=2 * 2600):
+    """Every row is in one segment or staged, none twice, and every file is what was registered."""
+    connection = await asyncpg.connect(postgres.dsn, server_settings={"search_path": "trainer"})
+    rows = await connection.fetch("SELECT * FROM segments WHERE pipeline = $1 ORDER BY first_offset", name)
+    staged = await connection.fetchval(
+        "SELECT count(*) FROM staged WHERE pipeline = $1 AND kind = 'records'", name
+    )
+    await connection.close()
+    ends = {}
+    for row in rows:
+        pile = row["kind"], row["version"], row["partition"]
+        assert row["first_offset"] > ends.get(pile, -1)
+        ends[pile] = row["last_offset"]
+        data = (home / "trainer" / row["file"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == row["sha256"]
+    assert sum(row["rows"] for row in rows if row["kind"] == "records") + staged == records
+    files = {
+        str(path.relative_to(home / "trainer"))
+        for path in (home / "trainer/segments" / name).rglob("*.parquet*")
+    }
+    assert files == {row["file"] for row in rows}
+    return len(rows)

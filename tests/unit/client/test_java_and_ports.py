@@ -55,3 +55,8 @@ def test_a_taken_port_names_its_owner_and_the_setting():
 def test_a_free_port_is_free():
     """Tests and second stacks stand on this."""
     require_free(free_port(), "x", "--x")
+
+
+def test_a_free_port_is_not_taken_by_a_connection_before_its_server_starts():
+    """Systems take the ports of outgoing connections from 32768 on (Linux) or 49152 (others)."""
+    assert all(1024 < free_port() < 32768 for _ in range(100))

@@ -146,7 +146,8 @@ def test_chunks_are_small_enough_and_numbered() -> None:
 async def resting_lane(rest_seconds: float, waiting: int) -> tuple[Lane, float]:
     """A lane whose last transaction asks for a rest, and how long it rested with so many records waiting."""
     platform, kafka = PlatformSettings(), KafkaSettings()
-    settings = LaneSettings(kafka, "g", _no_task, DeadLetterLimit("g", platform), 10, 1.0, 1.0, Throttle(1))
+    limit = DeadLetterLimit("g", platform)
+    settings = LaneSettings(kafka, "g", _no_task, limit, 10, 0.05, 1.0, 1.0, Throttle(1))
     lane = Lane(TopicPartition("t", 0), _NoSource(), settings)  # type: ignore[arg-type]
     lane.put([record(n) for n in range(waiting)])
     began = time.monotonic()

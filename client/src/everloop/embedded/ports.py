@@ -1,6 +1,7 @@
 """Ports on the loopback: free ones, and whose the taken ones are."""
 
 import contextlib
+import random
 import socket
 
 import psutil
@@ -10,13 +11,17 @@ from everloop.errors import EverloopError
 __all__ = ["free_port", "owner", "require_free"]
 
 _LOOPBACK = "127.0.0.1"
+_PORTS = range(15_000, 32_000)
+"""Below those that systems give to outgoing connections: one of these would take a port before its server."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on right now, and that no outgoing connection will take."""
+    for port in random.sample(_PORTS, 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((_LOOPBACK, port))
+            return port
+    raise EverloopError(f"No port of {_PORTS.start} to {_PORTS.stop - 1} is free.", "Stop what holds them.")
 
 
 def owner(port: int) -> str:

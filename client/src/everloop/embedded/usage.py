@@ -2,7 +2,7 @@
 
 import psutil
 
-__all__ = ["cpu_seconds", "family", "memory_bytes"]
+__all__ = ["cpu_seconds", "descendants_memory_bytes", "family", "memory_bytes"]
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -17,6 +17,11 @@ def family(pid: int) -> list[psutil.Process]:
 def memory_bytes(pid: int) -> int:
     """Memory of a process and its descendants, a shared page counted by its part; 0 when it is gone."""
     return sum(_proportional_bytes(process) for process in family(pid))
+
+
+def descendants_memory_bytes() -> int:
+    """The same of all that this process has started, without itself."""
+    return sum(_proportional_bytes(process) for process in psutil.Process().children(recursive=True))
 
 
 def cpu_seconds(pid: int) -> float:

@@ -20,6 +20,7 @@ from everloop.embedded.kafka import Kafka
 from everloop.embedded.openmp import search_path
 from everloop.embedded.ports import require_free
 from everloop.embedded.postgres import Postgres
+from everloop.embedded.usage import descendants_memory_bytes
 from everloop.errors import EverloopError
 from everloop.lag import lag_by_group
 from everloop.stack.folder import STACK_VARIABLE, DataFolder, ProcessRecord, StackRecord
@@ -98,7 +99,7 @@ class Stack:
 
     def memory_bytes(self) -> int:
         """Of all processes together, a shared page counted once."""
-        return sum(usage.memory_bytes for usage in self.services.values())
+        return descendants_memory_bytes()
 
     async def lag(self) -> int:
         """Records that the services have yet to handle, all groups together."""

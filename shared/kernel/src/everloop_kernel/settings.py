@@ -120,6 +120,9 @@ class PlatformSettings(Settings):
     dead_letter_limit_count: PositiveInt = Field(
         1000, description="dead letters among the recent records below which the share does not matter"
     )
+    commit_interval_ms: PositiveInt = Field(
+        50, description="the most that a record waits for others to share its Kafka transaction"
+    )
     max_backoff_seconds: PositiveFloat = Field(
         30.0, description="how long a transient failure is retried before the process ends"
     )

@@ -79,6 +79,7 @@ class StreamProcessor:
             open_task=open_task,
             limit=DeadLetterLimit(group, platform),
             max_records=max_records,
+            longest_rest_seconds=platform.commit_interval_ms / 1000,
             max_backoff_seconds=platform.max_backoff_seconds,
             idle_seconds=idle_seconds,
             throttle=Throttle(replay_share),

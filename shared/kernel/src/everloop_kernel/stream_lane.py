@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 TAIL_SECONDS = 1.0
 """After so long without records the offset is committed past trailing transaction markers: lag is zero."""
-LONGEST_REST_SECONDS = 0.1
-"""The most that a record waits for others to share its transaction."""
+RESTS = 4
+"""A lane rests for so many times as long as its last transaction took, if few records wait."""
 
 
 class Lane:
@@ -137,19 +137,19 @@ class Lane:
         return True
 
     async def _rest(self) -> None:
-        """Let records gather for as long as the last transaction took, unless there are enough for one.
+        """Let records gather for some times as long as the last transaction took, unless there are enough.
 
         A transaction costs the broker the same however few records it holds. So a busy broker gets fewer and
-        larger ones, and the first record after a pause does not wait.
+        larger ones, and the first record after a pause does not wait. A slice of the past uses the rest.
         """
-        while not self._stopping and not self.backlog.is_enough:
-            missing = self._rested_at - time.monotonic()
-            if missing <= 0:
-                return
+        while not self._stopping and not self._replay.is_ready and (missing := self._missing_rest()) > 0:
             self._arrived.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(missing):
                     await self._arrived.wait()
+
+    def _missing_rest(self) -> float:
+        return 0.0 if self.backlog.is_enough else self._rested_at - time.monotonic()
 
     async def _open(self) -> None:
         """Become the partition's owner; the order matters (see the class)."""
@@ -247,7 +247,7 @@ class Lane:
     async def _work(self) -> None:
         """What is due: live records first, then a slice of the past. After a failure both come again."""
         try:
-            if self.backlog:
+            if self.backlog and self._missing_rest() <= 0:
                 await self._handle(self._take())
             if self._replay.is_ready:
                 await self._handle_past()
@@ -260,7 +260,8 @@ class Lane:
         assert self._task is not None
         began = self._last_active = time.monotonic()
         self.position = await self._batches.live(self._task, records)
-        self._rested_at = min(2 * time.monotonic() - began, time.monotonic() + LONGEST_REST_SECONDS)
+        ended = time.monotonic()
+        self._rested_at = ended + min(RESTS * (ended - began), self._settings.longest_rest_seconds)
 
     async def _handle_past(self) -> None:
         """A slice of the past, as far as it lies below the live position."""

@@ -15,8 +15,8 @@ from everloop_kernel.stream_task import LaneSettings
 
 __all__ = ["Replay", "Slice"]
 
-_SLICE_SECONDS = 0.04
-"""What one transaction of a replay is to take, derivation and commit: a live record waits for about that."""
+_SLICE_CPU_SECONDS = 0.04
+"""What one transaction of a replay is to take of the processor: so long nothing else of the process runs."""
 _FIRST_RECORDS, _FEWEST_RECORDS = 500, 100
 _POLL_MS = 500
 
@@ -48,7 +48,7 @@ class Replay:
         self._ending: set[asyncio.Task[None]] = set()
         self._slice: Slice | None = None
         self._handled = asyncio.Event()
-        self._taken_at = 0.0
+        self._taken_at = self._cpu_at = 0.0
 
     @property
     def is_running(self) -> bool:
@@ -71,14 +71,16 @@ class Replay:
         found, self._slice = self._slice, None
         if found is None and self._reading is not None and self._reading.done():
             self._reading.result()
-        self._taken_at = time.monotonic()
+        self._taken_at, self._cpu_at = time.monotonic(), time.thread_time()
         return found
 
     def handled(self) -> None:
-        """The slice is committed: by the time since it was taken go the rest, and the size of the next."""
-        seconds = time.monotonic() - self._taken_at
-        self._throttle.spent(seconds)
-        fitting = round(self._records * _SLICE_SECONDS / max(seconds, 1e-3))
+        """The slice is committed: the rest goes by the time since it was taken, the next size by its work.
+
+        The wait for the broker is part of the first alone: it is the same for small slices and large ones.
+        """
+        self._throttle.spent(time.monotonic() - self._taken_at)
+        fitting = round(self._records * _SLICE_CPU_SECONDS / max(time.thread_time() - self._cpu_at, 1e-3))
         self._records = min(max(fitting, self._records // 2, _FEWEST_RECORDS), 2 * self._records, self._most)
         self._handled.set()
 

@@ -128,6 +128,7 @@ class LaneSettings:
     open_task: OpenTask
     limit: DeadLetterLimit
     max_records: int
+    longest_rest_seconds: float
     max_backoff_seconds: float
     idle_seconds: float
     throttle: Throttle

@@ -176,7 +176,7 @@ class Rules:
 
     def _declared_counts(self, windows: Windows, start: int, window: WindowMeasured) -> Iterator[Gate]:
         first = min(windows, default=start) + self.step
-        if start < first:
+        if start < first or not self.quality.expect:
             return
         rows = {each: measured.observations for each, measured in windows.items()}
         for wanted in self.quality.expect:
