@@ -15,9 +15,9 @@ from everloop_kernel.stream_task import LaneSettings
 
 __all__ = ["Replay", "Slice"]
 
-_SLICE_CPU_SECONDS = 0.04
+_SLICE_CPU_SECONDS = 0.01
 """What one transaction of a replay is to take of the processor: so long nothing else of the process runs."""
-_FIRST_RECORDS, _FEWEST_RECORDS = 500, 100
+_FIRST_RECORDS, _FEWEST_RECORDS = 200, 50
 _POLL_MS = 500
 
 
