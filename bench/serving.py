@@ -49,6 +49,7 @@ NAME = "flight-delay"
 START = datetime(2013, 1, 1, tzinfo=UTC)
 CONNECTIONS = (1, 16, 64)
 GOAL_REQUESTS_PER_SECOND = 4_000
+GOAL_SECONDS_TO_READY = 3
 CARRIERS = ["UA", "AA", "DL", "B6", "EV", "MQ", "US", "WN", "VX", "FL", "AS", "9E", "F9", "HA", "YV", "OO"]
 
 
@@ -174,25 +175,33 @@ def measure(label: str, where: tuple[int, int], requests: list[bytes], seconds: 
         row.cpu_us.append(each)
 
 
-def start_and_time(serving: ServingProcess, what: str) -> None:
+def start_and_time(serving: ServingProcess, what: str, figures: list[dict]) -> None:
+    """Add the seconds from the start to readiness, and the CPU time of serving and its sandbox in them."""
     began = time.monotonic()
-    serving.start()
+    live = serving.start()
     serving.wait_for(f"/v2/models/{NAME}/ready")
     serving.wait_for("/health/ready")
-    print(f"{what}: {time.monotonic() - began:.2f} s")
+    ready = time.monotonic() - began
+    cpu = sum(psutil.Process(serving.pid).cpu_times()[:4])
+    print(f"{what}: live after {live:.2f} s, ready after {ready:.2f} s, {cpu:.2f} s of CPU")
+    goal = {"goal": GOAL_SECONDS_TO_READY, "met": ready <= GOAL_SECONDS_TO_READY}
+    figures += [
+        figure(f"serving, {what}: seconds to ready", [ready], None, None, "s") | goal,
+        figure(f"serving, {what}: CPU of serving and its sandbox", [cpu], None, None, "s"),
+    ]
 
 
 @contextmanager
-def ours(world: World) -> Iterator[ServingProcess]:
-    """Serving with its model, on a Kafka of its own."""
+def ours(world: World, figures: list[dict]) -> Iterator[ServingProcess]:
+    """Serving with its model, on a Kafka of its own; its starts are measured."""
     with tempfile.TemporaryDirectory() as folder, Kafka(Path(folder) / "kafka", port=0) as broker:
         signer = Signer()
         signer.trust_in(Path(folder) / "data" / "keys")
         asyncio.run(world.publish(KafkaSettings(bootstrap_servers=broker.bootstrap_servers), signer))
         serving = ServingProcess(broker.bootstrap_servers, Path(folder) / "data")
-        start_and_time(serving, "cold start to ready, the model fetched from Kafka")
+        start_and_time(serving, "first start, the model fetched from Kafka", figures)
         serving.stop()
-        start_and_time(serving, "restart to ready")
+        start_and_time(serving, "restart", figures)
         psutil.Process(serving.pid).cpu_affinity([0])
         try:
             yield serving
@@ -295,14 +304,18 @@ def run_rounds(world: World, options: argparse.Namespace) -> list[dict]:
     python = peer_environment() if options.peer else None
     mine: Sides = {}
     theirs: Sides = {}
-    with ours(world) as serving, naive(world, python) if python else nullcontext((0, 0)) as (pid, port):
+    starts: list[dict] = []
+    with (
+        ours(world, starts) as serving,
+        naive(world, python) if python else nullcontext((0, 0)) as (pid, port),
+    ):
         for _ in range(options.rounds):
             measure("everloop", (serving.pid, serving.port), our_requests(world), options.seconds, mine)
             if python:
                 measure("naive FastAPI", (pid, port), peer_requests(world), options.seconds, theirs)
         memory = psutil.Process(serving.pid).memory_info().rss
         check_published(serving)
-    return figures_of(mine, theirs, peer_version(python) if python else None, memory)
+    return figures_of(mine, theirs, peer_version(python) if python else None, memory) + starts
 
 
 def main() -> None:

@@ -23,8 +23,8 @@ DAYS = 120
 YEAR = 365
 SECONDS_A_DAY = 1.0
 MARKER = "demo"
-HURRIED = {"EVERLOOP_COMMIT_INTERVAL_MS": "200"}
-"""An hour passes in a tenth of a second: fewer transactions are worth more than fresh ones."""
+HURRIED = {"EVERLOOP_COMMIT_INTERVAL_MS": "20"}
+"""The clock waits for each step's labels, and nothing else shares their transaction."""
 WHOLE_LOOP_DAYS = 100
 """A shorter replay need not meet drift or a rejected version."""
 

@@ -15,6 +15,7 @@ from everloop.otlp import SpanSink, follow
 from everloop.stack import Stack
 from everloop_schemas import events
 from flights_data import Flights
+from fresh import Fresh
 from replay import PIPELINE, Pace, Replay
 from report import Measured, build, shortcomings
 from rich.console import Console
@@ -56,7 +57,8 @@ class Demo:
         self._phases = {"start": time.monotonic() - began}
         self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
         address = stack.addresses
-        self._replay = Replay(self._client, ingest=address.ingest, serving=address.serving)
+        self._fresh = Fresh(address.kafka, PIPELINE)
+        self._replay = Replay(self._client, self._fresh, ingest=address.ingest, serving=address.serving)
         first, last = plan.flights.observations[0][0], plan.flights.labels[-1][0]
         self._screen = Screen(console, first=first, last=last)
         self._watch = Watch(address.kafka, self._screen.tell)
@@ -72,6 +74,7 @@ class Demo:
             with self._screen:
                 with self._phase("replay"):
                     await self._apply()
+                    beside.append(asyncio.create_task(self._fresh.run()))
                     await self._replay.run(self._plan.flights, self._pace, self._each_day)
                 with self._phase("settle"):
                     joined = await self._settle()
@@ -197,6 +200,7 @@ class Demo:
         measured = Measured(
             seconds=time.monotonic() - self._began,
             phases=self._phases,
+            stale_steps=self._fresh.late,
             peak_memory_bytes=self._peak,
             joined=joined,
             trace=self._trace(found.trace_of),

@@ -59,9 +59,12 @@ class Ledger:
         """The share of late flights among the labels known so far, one half before the first."""
         return (self.late + 1) / (len(self.labels) + 2)
 
-    def sent(self, observations: Iterable[str], labels: Iterable[tuple[str, bool]]) -> None:
-        """Count what ingest acknowledged; a label scores the answer that was given before it."""
-        self.observations.update(observations)
+    def observed(self, identities: Iterable[str]) -> None:
+        """Count observations that ingest acknowledged."""
+        self.observations.update(identities)
+
+    def learned(self, labels: Iterable[tuple[str, bool]]) -> None:
+        """Count labels that ingest acknowledged; each scores the answer that was given before it."""
         for identity, late in labels:
             self.labels.add(identity)
             self.late += late

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 from flights_data import EVENT_TIME, FIELDS, SOURCE, Flights
+from fresh import Fresh
 from ledger import Answer, Ledger
 
 PIPELINE = "flight-delay"
 LATE_AFTER_MINUTES = 15
-TICK = 40 * 60 * 1_000_000
+TICK = 120 * 60 * 1_000_000
 """Microseconds of pipeline time in one step: requests inside a step share it."""
 DAY = 24 * 3600 * 1_000_000
 REPEAT_EVERY = 50
@@ -36,8 +37,8 @@ class Step:
 def steps(flights: Flights) -> Iterator[Step]:
     """Cut both streams into steps.
 
-    A step holds the flights that leave in it and the labels that became known in the step before: the two are
-    sent at the same time, and no flight may see a label of its own future.
+    A step holds the flights that leave in it and the labels that became known in the step before, which are
+    published first: a flight may see every label of its past, and none of its future.
     """
     first, last = flights.observations[0][0], flights.labels[-1][0]
     for at in range(first - first % TICK, last + 2 * TICK, TICK):
@@ -53,8 +54,9 @@ def _between(timed: Timed, at: int) -> list[Record]:
 class Replay:
     """One client of the running stack; `ledger` holds what it saw."""
 
-    def __init__(self, client: aiohttp.ClientSession, *, ingest: str, serving: str) -> None:
+    def __init__(self, client: aiohttp.ClientSession, fresh: Fresh, *, ingest: str, serving: str) -> None:
         self.ledger = Ledger()
+        self._fresh = fresh
         self.at = 0
         self.served = False
         self.frozen_version: int | None = None
@@ -65,30 +67,27 @@ class Replay:
     async def run(self, flights: Flights, pace: "Pace", between: Callable[[int], Awaitable[None]]) -> None:
         """Play every step; `between` is called with the day's number when a day of pipeline time begins."""
         day, first = -1, flights.observations[0][0]
-        published = asyncio.create_task(asyncio.sleep(0))
         for number, step in enumerate(steps(flights)):
             self.at = step.at
             if (step.at - first) // DAY > day:
                 day = (step.at - first) // DAY
                 await between(day)
-            if self.served and step.flights:
-                await self._predict(step.flights)
-            await published
-            repeat = number % REPEAT_EVERY == REPEAT_EVERY - 1
-            published = asyncio.create_task(self._play(step, repeat=repeat))
+            await self._play(step, repeat=number % REPEAT_EVERY == REPEAT_EVERY - 1)
             await pace.wait(step.at, served=self.served)
-        await published
 
     async def _play(self, step: Step, *, repeat: bool) -> None:
+        """What was known before, then the questions, then what they were about."""
         for _ in range(1 + repeat):
-            await asyncio.gather(
-                self._publish("observations", step.flights), self._publish("labels", step.labels)
-            )
+            await self._publish("labels", step.labels)
+        outcomes = ((str(r["id"]), float(str(r["arrival_delay"])) > LATE_AFTER_MINUTES) for r in step.labels)
+        self.ledger.learned(outcomes)
+        if self.served and step.flights:
+            await self._fresh.hold(len(self.ledger.labels))
+            await self._predict(step.flights)
+        for _ in range(1 + repeat):
+            await self._publish("observations", step.flights)
+        self.ledger.observed(str(record["id"]) for record in step.flights)
         self.ledger.repeated += repeat * (len(step.flights) + len(step.labels))
-        self.ledger.sent(
-            (str(record["id"]) for record in step.flights),
-            ((str(r["id"]), float(str(r["arrival_delay"])) > LATE_AFTER_MINUTES) for r in step.labels),
-        )
 
     async def _predict(self, flights: list[Record]) -> None:
         request = msgspec.json.encode({"inputs": _tensors(flights)})

@@ -18,6 +18,7 @@ class Measured:
 
     seconds: float
     phases: dict[str, float]
+    stale_steps: int
     peak_memory_bytes: int
     joined: int
     trace: dict[str, Any]
@@ -38,6 +39,7 @@ def build(ledger: Ledger, watch: Watch, audit: Audit, measured: Measured) -> dic
         "trace": measured.trace,
         "seconds": round(measured.seconds, 1),
         "seconds_by_phase": {name: round(seconds, 1) for name, seconds in measured.phases.items()},
+        "stale_steps": measured.stale_steps,
         "peak_memory_bytes": measured.peak_memory_bytes,
         "cpu_seconds": measured.cpu_seconds,
     }

@@ -13,6 +13,7 @@ from everloop_serving.application.models import Models
 from everloop_serving.application.predict import Predictions
 from everloop_serving.application.prediction_events import EventWriter
 from everloop_serving.entrypoints.access import Access
+from everloop_serving.entrypoints.errors import Errors
 from everloop_serving.entrypoints.http_routes import Routes
 from everloop_serving.entrypoints.infer_http import Inference
 from everloop_serving.metrics import HotMetrics
@@ -35,8 +36,9 @@ PIECES = st.lists(st.one_of(FRAGMENTS, st.binary(max_size=80)), max_size=12)
 
 def routes() -> Routes:
     models, metrics = Models(), HotMetrics()
-    inference = Inference(models, Predictions(EventWriter("x"), lambda event: None, metrics))
-    return Routes(models, inference, Access(Tokens(None)), metrics, [])
+    errors = Errors(metrics)
+    inference = Inference(models, Predictions(EventWriter("x"), lambda event: None, metrics), errors)
+    return Routes(models, inference, Access(Tokens(None)), errors, [])
 
 
 async def _converse(pieces: list[bytes]) -> tuple[bytes, bytes, list]:

@@ -102,6 +102,7 @@ class RecordAccepted(Event):
         description="the observation of this id is withdrawn; kind is label then, without a value",
     )
     warnings: list[Violation] = Field(default=[], description="broken rules that only warn")
+    reason: str | None = Field(default=None, description="why the observation was retracted")
 
 
 class RecordQuarantined(Event):
@@ -433,6 +434,7 @@ class FieldProfile(Part):
     low: float | None = Field(default=None, description="the 1% quantile of a number")
     high: float | None = Field(default=None, description="the 99% quantile of a number")
     minimum: float | None = None
+    mean: float | None = None
     median: float | None = None
     maximum: float | None = None
     known: list[str] | None = Field(default=None, description="every value of a category; null: too many")

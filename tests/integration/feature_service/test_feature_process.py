@@ -150,6 +150,15 @@ class Rig:
                     await client.send(topic, msgspec.json.encode(record), key, partition=partition)
                 self.sent[partition] += count
 
+    async def damage(self, values: dict[int, Any]) -> None:
+        """Overwrite an entry of each partition's state."""
+        topic = f"feature-state-changed-v1.{self.name}"
+        async with producer(self.kafka) as client:
+            for partition, records in (await self.read("feature-state-changed-v1")).items():
+                key = next(record.key for record in records if b"observations" in record.key)
+                value = msgspec.msgpack.encode(values[partition])
+                await client.send_and_wait(topic, value, key, partition=partition)
+
     async def read(self, topic: str) -> dict[int, list[Any]]:
         return {
             partition: [
@@ -259,6 +268,24 @@ async def test_killed_again_and_again(broker: KafkaSettings, tmp_path: Path) -> 
         assert await asyncio.to_thread(running.wait, 30) == 0, (tmp_path / "log").read_text()
     assert await rig.vectors(1) == await rig.expected(definition)
     await _serving_agrees(rig, definition, version=1)
+
+
+async def test_state_that_cannot_be_read_is_computed_again(broker: KafkaSettings, tmp_path: Path) -> None:
+    """An entry of a newer version, or a damaged one, must end neither in a crash loop nor in wrong data."""
+    rig, definition, log = Rig(broker, "damaged"), pipeline("damaged"), tmp_path / "log"
+    await rig.prepare(definition)
+    await rig.publish(600)
+    with service(broker, log):
+        await rig.until_computed(1)
+    await rig.damage({0: [9, [1], [1]], 1: [1, ["damaged"]]})
+    await rig.publish(200)
+    with service(broker, log) as running:
+        await rig.until_computed(1)
+        assert running.poll() is None, log.read_text()
+    assert await rig.vectors(1) == await rig.expected(definition)
+    await _serving_agrees(rig, definition, version=1)
+    assert "Traceback" not in log.read_text()
+    assert log.read_text().count("computed again from the log") >= PARTITIONS
 
 
 async def _serving_agrees(rig: Rig, definition: Pipeline, version: int) -> None:

@@ -18,6 +18,7 @@ from everloop_features.packing import (
     CLOCK,
     DEFINITION,
     PENDING,
+    SETTLED,
     cut_key,
     split_key,
     unpack_formatted,
@@ -105,10 +106,10 @@ async def state(rig: Rig, name: str, version: int) -> tuple[dict[bytes, bytes], 
         if version_of(record.key) != version:
             continue
         loaded.load(record.key, record.value)
-        if split_key(record.key)[0] not in (CLOCK, DEFINITION, PENDING):
+        if split_key(record.key)[0] not in (CLOCK, DEFINITION, PENDING, SETTLED):
             groups[record.key] = record.value
     oldest = loaded.known_clock_us - compiled.pending_us
-    waiting = {key: one for key, one in loaded.pending.observations.items() if one[0] >= oldest}
+    waiting = {key: one for key, one in loaded.pending.observations.items() if one.known_us >= oldest}
     return {key: value for key, value in groups.items() if value is not None}, waiting
 
 

@@ -1,7 +1,11 @@
 """Conflicts, revised labels, retractions and what a contract quarantines or lets in, on a real Kafka."""
 
+import asyncio
+
 import httpx
 import pytest
+from everloop.history.retractions import Retractions, find
+from everloop_schemas.pipeline import load
 
 pytestmark = pytest.mark.integration
 
@@ -90,6 +94,38 @@ async def test_plain_json_may_retract(ingest, records, unique, until) -> None:
     assert await until(lambda: _has(ingest, name, 1))
     (entry,) = await ingest.logged(name)
     assert (entry["retraction"], entry["kind"], entry["fields"]) == (True, "label", {"origin": "JFK"})
+
+
+async def test_a_run_of_the_command_retracts_once(ingest, records, unique, until) -> None:
+    """By ids, over HTTP, as often as one likes; the reason stands in the log, and a correction may follow."""
+    name = unique("flights")
+    await ingest.define(name, PIPELINE)
+    pipeline = load(PIPELINE.replace("NAME", name))
+    at = {"scheduled_departure": "2026-01-01T05:15:00Z", "known_at": "2026-01-01T05:15:00Z"}
+    first = [records.observation(number, **at) for number in range(5)]
+    await ingest.produce_records(name, first, typed("observation"))
+    assert await until(lambda: _has(ingest, name, 5))
+    ids = ["o1", "o3", "o9"]
+
+    def post(source: str, rows: bytes) -> dict:
+        url = f"{ingest.url}/v1/pipelines/{name}/retractions"
+        headers = {"content-type": "application/x-ndjson", "ce-source": source}
+        return httpx.post(url, content=rows, headers=headers).json()
+
+    standing = await find(ingest.kafka, pipeline, ids, None)
+    assert ([one.id for one in standing.open], standing.missing) == (["o1", "o3"], ["o9"])
+    for _ in range(2):
+        done = Retractions()
+        await asyncio.to_thread(done.send, standing.open, "wrong clock", post)
+        assert (done.sent, done.refused) == (2, [])
+    assert await until(lambda: _has(ingest, name, 7))
+    corrected = records.observation(1, **at, wind=9)
+    await ingest.produce_records(name, [corrected], typed("observation"))
+    assert await until(lambda: _has(ingest, name, 8))
+    log = await ingest.logged(name)
+    assert [entry.get("reason") for entry in log if entry.get("retraction")] == ["wrong clock"] * 2
+    again = await find(ingest.kafka, pipeline, ids, "history")
+    assert ([one.id for one in again.open], again.withdrawn) == (["o1"], ["o3"])
 
 
 async def test_each_rule_has_its_consequence(ingest, records, unique, until) -> None:

@@ -26,6 +26,7 @@ from everloop_schemas.topics import platform_topics
 pytestmark = pytest.mark.integration
 
 USERS = {"admin": "a-secret", "everloop-ingest": "i-secret", "tower": "t-secret"}
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 RESOURCES = {"topic": 2, "group": 3, "transactional-id": 5}
 OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8}
 LITERAL, PREFIXED, ALLOW = 3, 4, 3
@@ -59,13 +60,17 @@ def secured(tmp_path: Path) -> Iterator[tuple[Kafka, Path]]:
     """A broker that asks everyone for a password, over TLS, and allows nothing by default."""
     trusted, keystore = certificate(tmp_path)
     users = " ".join(f'user_{name}="{password}"' for name, password in USERS.items())
-    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    security = "org.apache.kafka.common.security"
+    login = f"{security}.plain.PlainLoginModule required"
+    scram = f"{security}.scram.ScramLoginModule required;"
     settings = {
-        "sasl.enabled.mechanisms": "PLAIN",
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
         "sasl.mechanism.inter.broker.protocol": "PLAIN",
         "listener.name.sasl_ssl.plain.sasl.jaas.config": (
             f'{login} username="admin" password="{USERS["admin"]}" {users};'
         ),
+        "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config": scram,
+        "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": scram,
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(keystore),
         "ssl.truststore.type": "PEM",
@@ -73,7 +78,8 @@ def secured(tmp_path: Path) -> Iterator[tuple[Kafka, Path]]:
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:admin;User:ANONYMOUS",  # the controller's listener, on the loopback
     }
-    with Kafka(tmp_path / "kafka", port=0, protocol="SASL_SSL", settings=settings) as broker:
+    folder = tmp_path / "kafka"
+    with Kafka(folder, port=0, protocol="SASL_SSL", settings=settings, scram_users=USERS) as broker:
         yield broker, trusted
 
 
@@ -114,6 +120,7 @@ async def test_a_producers_password_opens_its_inbound_topic_alone(secured, inges
     ingest.settings = root
     ingest.extra = {
         "EVERLOOP_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "EVERLOOP_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
         "EVERLOOP_KAFKA_SASL_USERNAME": "everloop-ingest",
         "EVERLOOP_KAFKA_SASL_PASSWORD": USERS["everloop-ingest"],
         "EVERLOOP_KAFKA_SSL_CAFILE": str(trusted),
@@ -121,21 +128,24 @@ async def test_a_producers_password_opens_its_inbound_topic_alone(secured, inges
     ingest.start()
     await ingest.define("flights")
 
-    async with plain_producer(tower) as producer:
-        topic = "producer-record-published-v1.flights"
-        await producer.send_and_wait(topic, dumps(records.observation(1)), b"JFK")
+    for number, mechanism in enumerate(MECHANISMS, 1):
+        async with plain_producer(tower.model_copy(update={"sasl_mechanism": mechanism})) as producer:
+            topic = "producer-record-published-v1.flights"
+            await producer.send_and_wait(topic, dumps(records.observation(number)), b"JFK")
     url = f"{ingest.url}/v1/pipelines/flights/observations"
     async with httpx.AsyncClient(timeout=30) as client:
-        assert (await client.post(url, json=records.observation(2))).status_code == 202
+        assert (await client.post(url, json=records.observation(4))).status_code == 202
 
     async def logged() -> bool:
-        return set(await ingest.ids("flights")) == {"observation-o1", "observation-o2"}
+        return set(await ingest.ids("flights")) == {f"observation-o{number}" for number in range(1, 5)}
 
     assert await until(logged, seconds=30), ingest.log()
     await _is_kept_out(tower)
-    with pytest.raises(KafkaError):
-        async with plain_producer(tower.model_copy(update={"sasl_password": root.sasl_password})):
-            pass
+    for mechanism in MECHANISMS:
+        wrong = {"sasl_password": root.sasl_password, "sasl_mechanism": mechanism}
+        with pytest.raises(KafkaError):
+            async with plain_producer(tower.model_copy(update=wrong)):
+                pass
 
 
 async def _is_kept_out(tower: KafkaSettings) -> None:

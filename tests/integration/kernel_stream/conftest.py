@@ -15,7 +15,7 @@ from everloop_kernel.errors import PermanentError
 from everloop_kernel.exactly_once import identities
 from everloop_kernel.kafka import plain_producer
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
-from everloop_kernel.stream import DeadLetter, Output, RestoreFrom, Step, StreamProcessor
+from everloop_kernel.stream import DeadLetter, Output, RestoreFrom, Step, StreamProcessor, go_on
 
 
 class CountingTask:
@@ -32,6 +32,9 @@ class CountingTask:
 
     def restore(self, records: Sequence[ConsumerRecord]) -> None:
         self.count = int(records[-1].value.partition(b"#")[2])
+
+    def begin(self, beginning: int, committed: int | None) -> int:
+        return go_on(beginning, committed)
 
     def derive(self, records: Sequence[ConsumerRecord]) -> Step[int]:
         outputs, dead, count = [], [], self.count

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from everloop_kernel.errors import PermanentError
 from everloop_kernel.exactly_once import check
-from everloop_kernel.stream import Output, RestoreFrom, Step
+from everloop_kernel.stream import Output, RestoreFrom, Step, go_on
 from everloop_kernel.stream_writer import PartitionWriter
 
 pytestmark = pytest.mark.integration
@@ -51,7 +51,10 @@ class Numbering:
             count, _, offset = rest.partition("#")[2].partition("@")
             self._state[generation] = int(count), int(offset) + 1
 
-    def begin(self, position: int) -> int | None:
+    def begin(self, beginning: int, committed: int | None) -> int:
+        return go_on(beginning, committed)
+
+    def catch_up_from(self, position: int) -> int | None:
         self._behind = self._published != self._wanted
         return min(position, self._position) if self._behind else None
 

@@ -7,7 +7,7 @@ from everloop_kernel.dead_letters import DeadLetterLimitExceeded
 from everloop_kernel.exactly_once import check
 from everloop_kernel.metrics import HANDLED_RECORDS
 from everloop_kernel.settings import PlatformSettings
-from everloop_kernel.stream import Output, Step
+from everloop_kernel.stream import Output, Step, go_on
 
 pytestmark = pytest.mark.integration
 
@@ -206,6 +206,9 @@ class _Silent:
 
     def restore(self, records):
         pass
+
+    def begin(self, beginning, committed):
+        return go_on(beginning, committed)
 
     def derive(self, records):
         outputs: list[Output] = []

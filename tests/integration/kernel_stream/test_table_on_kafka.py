@@ -1,8 +1,10 @@
 import asyncio
 
 import pytest
+from aiokafka import TopicPartition
 from everloop_kernel.admin import ensure_topics
-from everloop_kernel.kafka import plain_producer
+from everloop_kernel.kafka import close_quietly, plain_producer
+from everloop_kernel.kafka_reading import partitions_where, started_reader
 from everloop_kernel.settings import KafkaSettings
 from everloop_kernel.table import Table
 
@@ -56,6 +58,19 @@ async def test_a_table_is_read_whole_and_followed(settings, unique, followed, un
     await put(settings, topic, [(b"d", b"5")])
     assert await until(lambda: (topic, b"d") in contents)
     assert await until(lambda: (table.age_seconds() or 99) < 3)
+
+
+async def test_topics_that_exist_are_found_at_the_first_look(settings, unique) -> None:
+    """A service must not start seconds later than it could: metadata is asked for, not waited for."""
+    topic = unique("found")
+    await ensure_topics(settings, {topic: (2, COMPACTED)})
+    consumer = await started_reader(settings)
+    try:
+        found = await partitions_where(consumer, topic.__eq__)
+        assert found == {TopicPartition(topic, 0), TopicPartition(topic, 1)}
+        assert await consumer.end_offsets(list(found)) == dict.fromkeys(found, 0)
+    finally:
+        await close_quietly(consumer)
 
 
 async def test_topics_of_a_pattern_are_found_later(settings, unique, followed, until) -> None:

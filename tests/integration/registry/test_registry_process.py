@@ -25,9 +25,12 @@ from everloop_schemas import cloudevents
 from everloop_schemas.events import (
     ArtifactChunk,
     ArtifactRef,
+    DataProfiled,
     DatasetRef,
     DeploymentChanged,
     Event,
+    FieldProfile,
+    MeasuredShare,
     MetricEvidence,
     ModelApproved,
     ModelLoaded,
@@ -36,6 +39,7 @@ from everloop_schemas.events import (
     PipelineDefined,
     Trigger,
 )
+from everloop_schemas.shares import SharePattern
 from everloop_schemas.signing import signed_bytes
 from everloop_schemas.topics import pipeline_topics, platform_topics
 
@@ -179,7 +183,7 @@ class Registry:
     async def post(self, path: str, **body) -> httpx.Response:
         return await self.client.post(f"/v1/pipelines/{path}", json=body)
 
-    async def deliver(self, trained: ModelTrained, times: int = 1) -> None:
+    async def deliver(self, trained: ModelTrained | DataProfiled, times: int = 1) -> None:
         await publish(self.broker, [(trained.run_id, trained.pipeline, trained)] * times)
 
     async def model(self, name: str, version: int):
@@ -378,6 +382,36 @@ async def test_a_versions_page_is_its_whole_lineage(registry, unique, trained) -
     assert [entry["action"] for entry in page["decisions"]] == ["model-approved", "deployment-changed"]
     assert [load["instance"] for load in page["loads"]] == ["serving-0"]
     assert page["parameters"]["learning_rate"] == 0.05
+
+
+async def test_the_catalog_keeps_what_each_trainings_data_was_like(registry, unique) -> None:
+    """The topic is compacted: the older trainings' data is the registry's to remember."""
+    name = unique("p")
+    await registry.put(name)
+    for number in (1, 2, 2):
+        at = datetime(2026, 1, number, tzinfo=UTC)
+        fields = {
+            "wind": FieldProfile(kind="observation", mean=float(number), measures={"null": _share(0.25)})
+        }
+        profile = DataProfiled(
+            run_id=f"{name}-{number}", pipeline=name, pipeline_version=1, dataset_sha256="d" * 64,
+            window_seconds=3600, windows=24, days=1, observations=100, labels=90, first_event_time=at,
+            last_event_time=at, late_seconds=1.0, late=_share(0.01), fields=fields, profiled_at=at,
+        )  # fmt: skip
+        await registry.deliver(profile)
+
+    async def kept():
+        found = (await registry.get(f"{name}/catalog"))["profiles"]
+        return found if len(found) == 2 else None
+
+    newest, oldest = await eventually(kept)
+    assert (newest["run_id"], oldest["run_id"]) == (f"{name}-2", f"{name}-1")
+    assert newest["fields"]["wind"] == {"of": "observation", "null": 0.25, "mean": 2.0}
+
+
+def _share(value: float) -> MeasuredShare:
+    pattern = SharePattern(share=value, error=0.01, correlation=0.1, worst=1.0, windows=24)
+    return MeasuredShare(window=pattern, day=pattern)
 
 
 async def test_a_worse_model_is_rejected_with_its_evidence(registry, unique, trained) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from everloop.cli.app import app
+from everloop.cli.catalog_profiles import print_profiles, profile_rows
 from everloop_registry.domain.deployment import Deployment
 from everloop_registry.domain.pipelines import PipelineVersion
 from everloop_registry.entrypoints.catalog import catalog_view, changes_view
@@ -89,3 +90,41 @@ def test_all_pipelines_in_a_line_each_and_as_json(run) -> None:
     (line,) = (line for line in run().splitlines() if line.startswith("flight-delay"))
     assert "operations" in line
     assert json.loads(run("flight-delay", "--json"))["label"]["name"] == "late"
+
+
+def field(**figures) -> dict:
+    return {"of": "observation", "null": 0.0, **figures}
+
+
+PROFILES = [
+    {
+        "run_id": f"run-{number}",
+        "model_version": number,
+        "profiled_at": f"2026-01-0{number}T00:00:00+00:00",
+        "observations": 100 * number,
+        "fields": {
+            "wind": field(null=0.1 * number, mean=10.0 + number, median=9.0, low=1.0, high=20.0 + number),
+            "origin": field(shares={"EWR": 0.5 + 0.1 * number, "JFK": 0.2}, values=3),
+            "late": field(true=0.25),
+            **({"new": field(mean=1.5, median=1.0, low=0.0, high=2.0)} if number == 3 else {}),
+        },
+    }
+    for number in (3, 2, 1)
+]
+
+
+def test_each_field_has_a_line_that_says_how_its_data_moved() -> None:
+    """Drift is seen before it is alarmed about, and without a notebook."""
+    rows = {row[0]: row[1:] for row in profile_rows(PROFILES, {"wind": "mph"})}
+    assert rows["wind"] == ("▁▄█", "10.0% → 30.0%", "mean 11 → 13 mph", "1 … 21 → 1 … 23")
+    assert rows["origin"] == ("▁▄█", "", "EWR 60.0% → 80.0%, JFK 20.0%", "3 values")
+    assert rows["late"] == ("▁▁▁", "", "true 25.0%", "")
+    assert rows["new"] == ("", "", "mean 1.5", "0 … 2")
+
+
+def test_profiles_are_printed_with_their_trainings(capsys) -> None:
+    print_profiles(PROFILES, {})
+    said = capsys.readouterr().out
+    assert "data of 3 trainings, model 1 (2026-01-01 00:00:00, 100 observations) → model 3" in said
+    print_profiles([], {})
+    assert "No training has described its data yet." in capsys.readouterr().out

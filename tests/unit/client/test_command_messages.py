@@ -200,7 +200,7 @@ def test_status_without_a_stack_says_what_is_not_ready(run):
     assert "`everloop up` starts what does not run" in err
 
 
-@pytest.mark.parametrize("command", ["up", "status", "doctor", "apply", "dlq", "trace", "publish"])
+@pytest.mark.parametrize("command", ["up", "status", "doctor", "apply", "dlq", "trace", "publish", "retract"])
 def test_help_has_an_example(run, command):
     """Nobody reads a reference to type a first command."""
     code, out, _ = run(command, "--help")

@@ -1,5 +1,6 @@
 """Log records in, Kafka records out: keys, partitions, headers, poison."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ from everloop_feature.adapters.progress import Progress
 from everloop_feature.adapters.task import FeatureTask
 from everloop_feature.application.pipelines import Pipelines
 from everloop_feature.entrypoints.decisions import Decisions
-from everloop_kernel.errors import EverloopError
+from everloop_kernel.errors import ConfigurationError, EverloopError
 from everloop_schemas import cloudevents
 from everloop_schemas.events import (
     ArtifactRef,
@@ -101,7 +102,7 @@ def test_a_vector_is_a_valid_event_on_its_partition() -> None:
 def test_state_goes_to_the_same_partition() -> None:
     """Serving and a restarted task find state where the log's partition number says."""
     step = task().derive([observation(0), observation(1)])
-    assert len(step.outputs) == 2 + 3
+    assert len(step.outputs) == 2 + 4
     state = step.outputs[2:]
     assert {(output.topic, output.partition) for output in state} == {("feature-state-changed-v1.shops", 3)}
     assert state[0].key == b"v1\x1fdefinition"
@@ -205,7 +206,7 @@ def test_a_replay_is_in_the_metrics_until_it_is_over() -> None:
     replaying.restore(
         [ConsumerRecord(*LOG, 0, 0, 0, key, value, None, 0, 0, ()) for _, _, key, value, _ in written]
     )
-    assert replaying.begin(10) == 0
+    assert replaying.catch_up_from(10) == 0
     assert shown() == (0, 10)
     replaying.apply(replaying.derive_past([observation(offset) for offset in range(4)], None).state)
     assert shown() == (4, 10)
@@ -241,7 +242,23 @@ def test_poison_of_the_past_is_not_set_aside_again() -> None:
     """It is in the dead letters since it was live; a replay that adds it again makes people look twice."""
     replaying = task(defined(2))
     replaying.resume("v1")
-    replaying.begin(3)
+    replaying.catch_up_from(3)
     step = replaying.derive_past([observation(0), log_record(1, b"poison"), observation(2)], 3)
     assert (step.dead, step.generation) == ([], "v2")
     assert len(step.state.vectors) == 2
+
+
+def test_unreadable_state_is_said_and_never_a_traceback(caplog) -> None:
+    """Whoever is on call must read what happens, and where only a person can help, what to do."""
+    broken = dataclasses.replace(log_record(0, b"\xc1"), key=b"v1\x1fclock")
+    opened = task()
+    opened.restore([broken])
+    assert opened.begin(0, 7) == 0
+    assert "feature-state-changed-v1.shops, partition 3, cannot be read (version 1:" in caplog.text
+    assert "computed again from the log" in caplog.text
+    opened = task()
+    opened.restore([broken])
+    with pytest.raises(ConfigurationError, match="EVERLOOP_FEATURE_ACCEPT_PARTIAL_STATE=true"):
+        opened.begin(2, 7)
+    sound = task()
+    assert (sound.begin(2, 7), sound.begin(2, None)) == (7, 2)

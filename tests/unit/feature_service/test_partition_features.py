@@ -3,10 +3,16 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from everloop_feature.application.pipelines import Pipelines, UnusablePipelineError, read_version
 from everloop_feature.domain.generation import published_by
-from everloop_feature.domain.partition import Derived, PartitionFeatures, PipelineVersion
+from everloop_feature.domain.partition import (
+    Derived,
+    LogIncompleteError,
+    PartitionFeatures,
+    PipelineVersion,
+)
 from everloop_features import Record, State
 from everloop_features.packing import cut_key, unpack_formatted
 from everloop_schemas import canonical
@@ -55,7 +61,8 @@ class Partition:
         self.features.resume(self.generation)
         for key, value in self.topic.items():
             self.features.restore(key, value)
-        self.start = self.features.begin(self.position)
+        self.position = self.features.begin(0, self.position if self.generation else None)
+        self.start = self.features.catch_up_from(self.position)
 
     def change(self, current: PipelineVersion, *deployed: int) -> bool:
         """Another set of versions while the process runs; False when it must read the topic for that."""
@@ -63,7 +70,7 @@ class Partition:
         adopted = features.adopt(self.features)
         if adopted:
             self.features = features
-            self.start = self.features.begin(self.position)
+            self.start = self.features.catch_up_from(self.position)
         return adopted
 
     def handle(self, first: int, last: int) -> Derived:
@@ -85,7 +92,7 @@ class Partition:
         """All that is left to do, one transaction after another."""
         while self.start is not None:
             self.catch_up(self.position)
-            self.start = self.features.begin(self.position)
+            self.start = self.features.catch_up_from(self.position)
 
     def _commit(self, derived: Derived, generation: str | None) -> Derived:
         self.generation = generation
@@ -144,7 +151,7 @@ def test_a_changed_pipeline_replays_the_log_beside_live_records() -> None:
     assert partition.generation == "v2"
     assert unpack_formatted(partition.topic[cut_key(2)]) == [13, 1]
     assert offsets(partition.handle(13, 14)) == [13, 14]
-    partition.start = partition.features.begin(15)
+    partition.start = partition.features.catch_up_from(15)
     partition.settle()
     assert partition.versions() == {b"v2"}
 
@@ -332,3 +339,127 @@ def test_a_committed_generation_says_whose_vectors_are_published(
 ) -> None:
     """Without it a restart in mid-replay would let the new version's vectors begin at a place of chance."""
     assert published_by(generation) == version
+
+
+def damaged(partition: Partition, ending: bytes, value: bytes) -> None:
+    (key,) = [key for key in partition.topic if ending in key and key.startswith(b"v1")]
+    partition.topic[key] = value
+
+
+DAMAGES = [
+    (b"observations", b"\xc1 no MessagePack"),
+    (b"observations", msgspec.msgpack.encode([7, [1], [1]])),
+    (b"clock", msgspec.msgpack.encode([1, 5, 5, 10])),
+    (b"clock", b"\xc1"),
+    (b"pending", msgspec.msgpack.encode([1, [], []])),
+]
+
+
+@pytest.mark.parametrize(("ending", "value"), DAMAGES)
+def test_state_that_cannot_be_read_is_computed_again(ending: bytes, value: bytes) -> None:
+    """Of an older, newer or damaged format: the same state as before, no vector twice, no crash loop."""
+    whole = Partition(version(1))
+    whole.handle(0, 14)
+    partition = Partition(version(1))
+    partition.handle(0, 9)
+    damaged(partition, ending, value)
+    partition.restart(version(1))
+    assert partition.features.begin(0, 10) == 0
+    (reason,) = partition.features.rebuilds.values()
+    assert reason
+    assert partition.features.replay == (0, 10)
+    assert offsets(partition.handle(0, 4)) == []
+    assert offsets(partition.handle(5, 12)) == [10, 12]
+    assert partition.features.rebuilds == {}
+    assert offsets(partition.handle(13, 14)) == [13, 14]
+    assert served(partition) == served(whole)
+    partition.restart(version(1))
+    assert partition.features.begin(0, 15) == 15
+
+
+def test_what_a_later_entry_replaced_is_no_damage() -> None:
+    """The topic keeps old entries until it is compacted: each start would compute the state again."""
+    partition = Partition(version(1))
+    partition.handle(0, 9)
+    (key,) = [key for key in partition.topic if b"observations" in key]
+    features = PartitionFeatures(version(1), (), read_version)
+    for broken in (key, b"v1\x1fclock", b"v1\x1fnonsense"):
+        features.restore(broken, b"\xc1")
+    for entry in partition.topic.items():
+        features.restore(*entry)
+    features.restore(b"v1\x1fnonsense", None)
+    assert features.begin(0, 10) == 10
+    assert features.rebuilds == {}
+
+
+def test_until_it_is_computed_the_topic_keeps_what_it_had() -> None:
+    """Serving must not answer from windows that are half filled, also when the process is killed."""
+    partition = Partition(version(1))
+    partition.handle(0, 9)
+    before = partition.served(version(1), 10)
+    damaged(partition, b"pending", b"\xc1")
+    for _ in range(2):
+        partition.restart(version(1))
+        assert partition.features.begin(0, 6) == 0
+        assert offsets(partition.handle(0, 4)) == []
+        groups = {key: value for key, value in partition.topic.items() if b"observations" in key}
+        state = version(1).compiled.new_state(1)
+        for key, value in groups.items():
+            state.load(key, value)
+        moment = START + timedelta(minutes=10) - datetime(1970, 1, 1, tzinfo=UTC)
+        fields = {"shop": "a", "size": 0.0}
+        assert version(1).compiled.vector(fields, moment // timedelta(microseconds=1), state) == before
+
+
+def test_entries_that_do_not_come_again_are_removed() -> None:
+    """A leftover of the old state would make every later start compute it again."""
+    partition = Partition(version(1))
+    partition.handle(0, 9)
+    leftover = b"v1\x1fpending\x1f" + (99).to_bytes(8, "big")
+    partition.topic[leftover] = msgspec.msgpack.encode([1, [], []])
+    partition.restart(version(1))
+    partition.features.begin(0, 10)
+    partition.handle(0, 10)
+    assert leftover not in partition.topic
+
+
+def test_a_state_without_its_clock_is_not_believed() -> None:
+    """Else every record would be counted a second time."""
+    partition = Partition(version(1))
+    partition.handle(0, 9)
+    del partition.topic[b"v1\x1fclock"]
+    partition.restart(version(1))
+    assert partition.features.begin(0, 10) == 0
+    assert offsets(partition.handle(0, 12)) == [10, 12]
+
+
+def test_a_log_without_its_beginning_cannot_give_the_state_again() -> None:
+    """Windows that silently hold too little are worse than a stop that says what to do."""
+    partition = Partition(version(1))
+    partition.handle(0, 9)
+    damaged(partition, b"clock", b"\xc1")
+    partition.restart(version(1))
+    with pytest.raises(LogIncompleteError, match="version 1"):
+        partition.features.begin(3, 10)
+    partition.features = PartitionFeatures(version(1), (), read_version, accept_partial=True)
+    for key, value in partition.topic.items():
+        partition.features.restore(key, value)
+    assert partition.features.begin(3, 10) == 3
+    assert offsets(partition.handle(3, 12)) == [10, 12]
+
+
+def test_a_damaged_definition_leaves_its_version_unknown() -> None:
+    partition = Partition(version(1))
+    partition.handle(0, 9)
+    partition.topic[b"v1\x1fdefinition"] = b"{}"
+    partition.restart(version(2, "5m"), 1)
+    assert partition.features.unknown == {1}
+    partition.topic[b"v1\x1fdefinition"] = b"{}"
+    partition.restart(version(1))
+    partition.handle(10, 10)
+    assert partition.topic[b"v1\x1fdefinition"] == version(1).definition
+
+
+def served(partition: Partition) -> dict[bytes, bytes]:
+    """What a restart or serving would read, but for the cuts into blocks."""
+    return {key: value for key, value in partition.topic.items() if b"pending" not in key}

@@ -51,6 +51,11 @@ def label(minute: float, number: str, gain: float, shop: str = "x") -> Record:
     return Record("label", number, at, at, {"shop": shop, "gain": gain})
 
 
+def retraction(minute: float, number: str) -> Record:
+    at = START + timedelta(minutes=minute)
+    return Record("label", number, at, at, {"shop": "x"}, retraction=True)
+
+
 def explain(pipeline, log: list[Record], newest: int = 5, page: int = 3):
     """What made the vector of the log's last record, and the vector that the stream computed."""
     explainer = Explainer(pipeline, log[-1], newest=newest)
@@ -94,6 +99,26 @@ def test_a_label_before_its_observation_is_found_too(pipeline):
     assert parts(values["rate"]) == [(0, "a", 1.0)]
     assert parts(values["told"]) == [(0, "a", 1.0)]
     assert values["rate"].value == computed["rate"] == 1.0
+
+
+def test_what_was_corrected_is_not_found(pipeline):
+    """The list must not name a label that was revised, or an observation that was retracted."""
+    log = [
+        observation(0, "a", 4.0),
+        observation(1, "b", 2.0),
+        label(2, "a", 1.0),
+        label(3, "b", 1.0),
+        label(4, "a", -1.0),
+        retraction(5, "b"),
+        label(6, "b", -1.0),
+        observation(7, "c"),
+    ]
+    values, computed = explain(pipeline, log)
+    assert parts(values["n"]) == [(0, "a", 1.0)]
+    assert parts(values["rate"]) == [(4, "a", 0.0)]
+    assert values["rate"].value == computed["rate"] == 0.0
+    again, _ = explain(pipeline, [*log[:-1], observation(8, "b", 2.0), log[-1]])
+    assert parts(again["rate"]) == [(4, "a", 0.0), (6, "b", 0.0)]
 
 
 def test_output_is_bounded_to_the_newest_and_still_counts_all(pipeline):

@@ -141,7 +141,11 @@ def test_groups_are_kept_apart() -> None:
     log.observe(START, kind="y")
     log.observe(START, shop="b")
     assert log.vector(START) == [1.0, 2.0]
-    assert sorted(key.split(b"\x1f", 2)[1] for key in log.topic) == [b"clock", *[b"observations"] * 5]
+    assert sorted(key.split(b"\x1f", 2)[1] for key in log.topic) == [
+        b"clock",
+        *[b"observations"] * 5,
+        *[b"pending"] * 3,
+    ]
 
 
 def test_sums_do_not_depend_on_pane_order() -> None:
@@ -183,9 +187,9 @@ def test_a_label_before_its_observation_waits_for_it() -> None:
     log.label(START, record_id="r1", gain=2.0)
     assert log.vector(START) == [0.0]
     log.observe(START, record_id="r1")
-    assert log.vector(START) == [2.0]
+    assert log.vector(START) == [1.0]
     log.observe(START, record_id="r1")
-    assert log.vector(START) == [2.0]
+    assert log.vector(START) == [1.0]
 
 
 def test_pending_records_expire_by_pipeline_time() -> None:
@@ -251,14 +255,19 @@ def test_the_bytes_are_the_documented_ones() -> None:
     """Other readers rely on the format; a change needs a new format number."""
     features = compiled(n="count(window='32s', by=[shop])", m="mean(size, window='64s', by=[shop])")
     overlay = features.new_state(3).begin()
-    for seconds, size in ((0, 2.5), (1, None), (5, 4.0)):
+    sizes = ((0, 2.5), (1, None), (5, 4.0))
+    for seconds, size in sizes:
         overlay.observe("r", {"shop": "é", "size": size}, START + seconds * 1_000_000, START)
     pane = START // 1_000_000
     assert [(key, msgspec.msgpack.decode(value)) for key, value in overlay.changes()] == [
-        (b"v3\x1fclock", [1, START + 5_000_000, START, 0]),
+        (b"v3\x1fclock", [2, START + 5_000_000, START, 0]),
         (
             b"v3\x1fobservations\x1fshop\x1f" + msgspec.msgpack.encode(["é"]),
             [1, [pane, 1, 4], [1, 1, 1], [pane // 2, 2], [1, 1], [2.5, 4.0]],
+        ),
+        (
+            b"v3\x1fpending\x1f" + bytes(8),
+            [2, [["r", START, START + seconds * 1_000_000, 0, ["é", size]] for seconds, size in sizes], []],
         ),
     ]
 
@@ -287,10 +296,13 @@ def test_other_versions_are_left_alone() -> None:
         (b"v1\x1fobservations\x1fshop\x1f\x91\xa1a", msgspec.msgpack.encode([1, ["x"], [1]])),
         (b"v1\x1fobservations\x1fshop\x1f\xff", msgspec.msgpack.encode([1, [1], [1]])),
         (b"v1\x1fobservations\x1fkind\x1f\x91\xa1a", msgspec.msgpack.encode([1, [1], [1]])),
-        (b"v1\x1fclock", msgspec.msgpack.encode([1, 5])),
+        (b"v1\x1fclock", msgspec.msgpack.encode([2, 5])),
+        (b"v1\x1fclock", msgspec.msgpack.encode([1, 5, 5, 5])),
+        (b"v1\x1fsettled", msgspec.msgpack.encode([2, 5])),
         (b"v1\x1fclock", msgspec.msgpack.encode({})),
-        (b"v1\x1fpending\x1f12345678", msgspec.msgpack.encode([1, [["a"]], []])),
-        (b"v1\x1fpending\x1f12345678", msgspec.msgpack.encode([1])),
+        (b"v1\x1fpending\x1f12345678", msgspec.msgpack.encode([2, [["a"]], []])),
+        (b"v1\x1fpending\x1f12345678", msgspec.msgpack.encode([2])),
+        (b"v1\x1fpending\x1f12345678", msgspec.msgpack.encode([1, [["a", 5, []]], []])),
         (b"v1\x1fnonsense", b""),
     ],
 )

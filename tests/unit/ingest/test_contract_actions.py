@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from everloop_ingest.application.log_entries import entry_of
 from everloop_ingest.domain.contract import CODES, Checked, Contract, Refused
 from everloop_schemas.pipeline import Pipeline, load
 
@@ -179,6 +180,25 @@ def test_retractions_need_an_id_and_the_key() -> None:
         refused = CONTRACT.check("retraction", data, source="http", now=NOW)
         assert isinstance(refused, Refused), data
         assert [violation.rule for violation in refused.violations] == [rule]
+
+
+def test_a_retraction_says_why() -> None:
+    """A year later somebody asks where the rows went."""
+    base = {"id": "a1", "origin": "EWR"}
+    found = CONTRACT.check("retraction", {**base, "reason": "sensor 7 was broken"}, source="http", now=NOW)
+    assert isinstance(found, Checked), found
+    assert found.reason == "sensor 7 was broken"
+    assert msgspec.to_builtins(found.fields) == {"origin": "EWR"}
+    assert b'"reason":"sensor 7 was broken"' in msgspec.json.encode(entry_of("http", found))
+    for reason in (3, "x" * 501, "\x00"):
+        plain = reason != "\x00"
+        refused = CONTRACT.check(
+            "retraction", {**base, "reason": reason}, source="http", now=NOW, text_is_plain=plain
+        )
+        assert isinstance(refused, Refused), reason
+        assert [(one.field, one.rule) for one in refused.violations] == [("reason", "type")]
+    told = CONTRACT.check("label", {**base, "reason": "x"}, source="http", now=NOW)
+    assert isinstance(told, Refused)
 
 
 def test_plain_json_says_that_it_retracts() -> None:

@@ -1,8 +1,9 @@
-"""A service for tests: `serving_process.py [fails|ends|hangs|settings]`."""
+"""A service for tests: `serving_process.py [fails|needs-a-person|ends|hangs|settings]`."""
 
 import asyncio
 import sys
 
+from everloop_kernel.errors import ConfigurationError
 from everloop_kernel.http import json_response
 from everloop_kernel.service import main, serve
 from everloop_kernel.settings import HttpSettings, PlatformSettings
@@ -26,6 +27,8 @@ class Worker:
         if BEHAVIOUR == "fails":
             await asyncio.sleep(0.2)
             raise KeyError("a bug")
+        if BEHAVIOUR == "needs-a-person":
+            raise ConfigurationError("the state cannot be read", "Restore it")
         if BEHAVIOUR == "ends":
             return
         await self._stop.wait()

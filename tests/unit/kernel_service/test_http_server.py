@@ -2,12 +2,14 @@
 """The HTTP server against clients that are slow, wrong, greedy or in a hurry."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 from everloop_kernel.http_limits import Limits
-from everloop_kernel.http_message import Request, json_response
+from everloop_kernel.http_message import Deferred, Handler, Request, json_response
 from everloop_kernel.http_server import HttpServer
 from everloop_kernel.settings import HttpSettings
 
@@ -39,8 +41,8 @@ def echo(request: Request):
 
 
 @asynccontextmanager
-async def served(limits: Limits | None = None) -> AsyncIterator[HttpServer]:
-    server = HttpServer(HttpSettings(http_port=0), echo, limits)
+async def served(limits: Limits | None = None, handler: Handler = echo) -> AsyncIterator[HttpServer]:
+    server = HttpServer(HttpSettings(http_port=0), handler, limits)
     running = asyncio.create_task(server.run())
     try:
         yield server
@@ -81,6 +83,67 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
     order = [found.index(name) for name in (b"/later-60", b"/later-5", b'"/a"', b"/end")]
     assert order == sorted(order)
     assert statuses(found) == [200] * 5
+
+
+async def test_deferred_answers_leave_in_order_and_at_once() -> None:
+    """Handlers answer several requests together, in whatever order: each client gets its own."""
+    waiting: list[tuple[Request, Deferred]] = []
+
+    def defer(request: Request) -> Deferred:
+        waiting.append((request, Deferred()))
+        if len(waiting) == 3:
+            asyncio.get_running_loop().call_soon(give)
+        return waiting[-1][1]
+
+    def give() -> None:
+        for request, deferred in reversed(waiting):
+            deferred.give(echo(request))
+
+    async with served(handler=defer) as server:
+        found = await exchange(server, GET.replace(b"/a", b"/first"), GET.replace(b"/a", b"/second") + CLOSE)
+    order = [found.index(name) for name in (b"/first", b"/second", b"/end")]
+    assert order == sorted(order)
+    assert statuses(found) == [200] * 3
+
+
+async def test_a_deferred_answer_nobody_waits_for_is_dropped() -> None:
+    """A client that hung up must not break the answers of the others."""
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    class Noted(Deferred):
+        def cancel(self) -> None:
+            super().cancel()
+            gone.set()
+
+    deferred = Noted()
+
+    def defer(_request: Request) -> Deferred:
+        asked.set()
+        return deferred
+
+    async with served(handler=defer) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(GET)
+        await asked.wait()
+        reset_at_close = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_at_close)
+        writer.transport.abort()
+        await gone.wait()
+        deferred.give(json_response({}))
+        assert deferred.cancelled()
+
+
+async def test_a_deferred_answer_can_be_awaited() -> None:
+    """Code around a handler does not ask what kind of answer it gets."""
+    early, late, never = Deferred(), Deferred(), Deferred()
+    early.give(json_response(1))
+    asyncio.get_running_loop().call_soon(late.give, json_response(2))
+    assert [(await early).body, (await late).body] == [b"1", b"2"]
+    with pytest.raises(asyncio.InvalidStateError):
+        never.result()
+    never.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await never
 
 
 async def test_more_pipelined_requests_than_the_limit_still_get_their_answers() -> None:

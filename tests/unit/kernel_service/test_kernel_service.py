@@ -66,6 +66,14 @@ def test_a_failing_component_ends_the_process_with_one_line():
     assert "Traceback" not in service.seen
 
 
+def test_what_only_a_person_can_mend_is_said_without_a_traceback():
+    """Exit code 2 tells the supervisor that starting again does not help."""
+    service = Started("needs-a-person", EVERLOOP_LOG_FORMAT="json")
+    assert service.end() == 2
+    assert "worker failed: the state cannot be read. Restore it" in service.seen
+    assert "Traceback" not in service.seen
+
+
 def test_a_component_that_just_ends_is_a_failure():
     service = Started("ends")
     assert service.end() == 1

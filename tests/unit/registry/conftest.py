@@ -14,6 +14,7 @@ from everloop_registry.domain.models import Model
 from everloop_registry.domain.pipelines import PipelineVersion
 from everloop_schemas.events import (
     ArtifactRef,
+    DataProfiled,
     DatasetRef,
     Event,
     MetricEvidence,
@@ -34,6 +35,7 @@ class MemoryWork:
     kept: dict[tuple[str, int], Model] = field(default_factory=dict)
     deployments: dict[str, Deployment] = field(default_factory=dict)
     trail: list[AuditEntry] = field(default_factory=list)
+    profiled: list[DataProfiled] = field(default_factory=list)
     loads_by_id: dict[str, ModelLoaded] = field(default_factory=dict)
     emitted: list[tuple[str, Event]] = field(default_factory=list)
 
@@ -81,6 +83,14 @@ class MemoryWork:
 
     async def loads(self, pipeline: str) -> list[ModelLoaded]:
         return [loaded for loaded in self.loads_by_id.values() if loaded.pipeline == pipeline]
+
+    async def add_profile(self, profiled: DataProfiled) -> None:
+        if profiled.run_id not in {one.run_id for one in self.profiled}:
+            self.profiled.append(profiled)
+
+    async def profiles(self, pipeline: str, limit: int) -> list[DataProfiled]:
+        own = [one for one in self.profiled if one.pipeline == pipeline]
+        return sorted(own, key=lambda one: one.profiled_at, reverse=True)[:limit]
 
     async def last_audit(self, pipeline: str) -> AuditEntry | None:
         own = [entry for entry in self.trail if entry.deed.pipeline == pipeline]

@@ -1,6 +1,7 @@
 """The catalog: what a pipeline's data is, who reads it, how its versions differ."""
 
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -10,6 +11,8 @@ from everloop_kernel.service import application
 from everloop_registry.application.review_model import review_model
 from everloop_registry.domain.catalog import catalog_features, catalog_fields, changes, topics_of
 from everloop_registry.entrypoints.http import Api, routes
+from everloop_schemas.events import DataProfiled, FieldProfile, MeasuredShare
+from everloop_schemas.shares import SharePattern
 
 DEFINITION = {
     "pipeline": "p",
@@ -114,6 +117,58 @@ async def test_the_page_has_fields_models_topics_and_versions(local, work, defin
         (1, []),
     ]
     assert found["topics"]
+
+
+def profile(run: int, **fields: FieldProfile) -> DataProfiled:
+    at = datetime(2026, 1, run, tzinfo=UTC)
+    times = {"first_event_time": at, "last_event_time": at, "profiled_at": at}
+    counts = {"window_seconds": 3600, "windows": 24, "days": 1, "observations": 100 * run, "labels": 90}
+    return DataProfiled(
+        run_id=f"run-{run}",
+        pipeline="p",
+        pipeline_version=1,
+        dataset_sha256="d" * 64,
+        late_seconds=1.0,
+        late=share(0.01),
+        fields=fields,
+        **counts,
+        **times,
+    )
+
+
+def share(value: float) -> MeasuredShare:
+    pattern = SharePattern(share=value, error=0.01, correlation=0.1, worst=1.0, windows=24)
+    return MeasuredShare(window=pattern, day=pattern)
+
+
+async def test_the_page_has_the_data_of_the_last_trainings(local, work, define, trained, office) -> None:
+    """Whether a field has drifted is read off one page, without the training data."""
+    define(1)
+    await review_model(trained(2), work, office)
+    for run, null in ((1, 0.1), (2, 0.2)):
+        wind = FieldProfile(
+            kind="observation", measures={"null": share(null)}, low=1.0, mean=4.0 + run, median=5.0, high=9.0
+        )
+        origin = FieldProfile(
+            kind="observation", measures={"is:JFK": share(0.3), "is:EWR": share(0.6)}, known=["EWR", "JFK"]
+        )
+        for _ in range(2):
+            await work.add_profile(profile(run, wind=wind, origin=origin))
+    found = (await local.get("/v1/pipelines/p/catalog")).json()["profiles"]
+    assert [(one["run_id"], one["model_version"], one["observations"]) for one in found] == [
+        ("run-2", 2, 200),
+        ("run-1", None, 100),
+    ]
+    assert found[0]["fields"]["wind"] == {
+        "of": "observation",
+        "null": 0.2,
+        "mean": 6.0,
+        "low": 1.0,
+        "median": 5.0,
+        "high": 9.0,
+    }
+    assert found[0]["fields"]["origin"]["shares"] == {"EWR": 0.6, "JFK": 0.3}
+    assert found[0]["fields"]["origin"]["values"] == 2
 
 
 async def test_two_versions_are_compared(local, define) -> None:

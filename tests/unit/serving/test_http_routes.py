@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from everloop_features import microseconds
+from everloop_kernel import telemetry
 from everloop_kernel.auth import Tokens, create_token
 from everloop_kernel.http_message import Request, Response
 from everloop_kernel.stream_writer import Output
@@ -20,10 +21,14 @@ from everloop_serving.application.predict import Predictions
 from everloop_serving.application.prediction_events import EventWriter
 from everloop_serving.domain.artifact import read_artifact
 from everloop_serving.entrypoints.access import Access
-from everloop_serving.entrypoints.http_routes import Routes, error_response
+from everloop_serving.entrypoints.errors import Errors, error_response
+from everloop_serving.entrypoints.http_routes import Routes
 from everloop_serving.entrypoints.infer_http import Inference
 from everloop_serving.metrics import HotMetrics
 from integration.serving.deployed_model import RECORD, artifact, expected_output, infer_body, reference
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 NAME = "flights"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -63,16 +68,19 @@ class Api:
         self.models = Models()
         self.models.replace(NAME, Arms(1, one, by_version={1: one, 2: two}))
         self.models.pending["soon"] = "it is loading"
-        inference = Inference(self.models, Predictions(EventWriter("x"), self.events.append, self.metrics))
-        self.routes = Routes(
-            self.models, inference, Access(tokens or Tokens(None)), self.metrics, [self.part]
-        )
+        predictions = Predictions(EventWriter("x"), self.events.append, self.metrics)
+        errors = Errors(self.metrics)
+        inference = Inference(self.models, predictions, errors)
+        self.routes = Routes(self.models, inference, Access(tokens or Tokens(None)), errors, [self.part])
 
     def ask(self, method: str, path: str, body: object = b"", **headers: str) -> Response:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-        answer = self.routes(Request(method.encode(), path.encode(), named, data))
-        return answer if isinstance(answer, Response) else asyncio.run(answer)
+        return asyncio.run(self._answer(Request(method.encode(), path.encode(), named, data)))
+
+    async def _answer(self, request: Request) -> Response:
+        answer = self.routes(request)
+        return answer if isinstance(answer, Response) else await answer
 
     def post(self, path: str, body: object, **headers: str) -> Response:
         return self.ask("POST", path, body, **headers)
@@ -114,6 +122,28 @@ def test_many_rows_are_answered_like_single_ones(api: Api) -> None:
     assert [cloudevents.decode(PredictionMade, e.value, e.headers).id for e in api.events[-200:]] == [
         f"b-{n}" for n in range(200)
     ]
+
+
+def test_each_request_of_a_moment_has_its_own_span(api: Api, monkeypatch) -> None:
+    """Two clients that ask at once must find two traces, each with its own prediction."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(telemetry._State, "enabled", True)
+    monkeypatch.setattr(telemetry, "tracer", provider.get_tracer)
+    traces = [TRACE, TRACE.replace("0af7", "0bf7")]
+
+    async def ask_at_once() -> list[Response]:
+        body = json.dumps(infer_body([RECORD])).encode()
+        requests = [
+            Request(b"POST", INFER.encode(), {b"traceparent": each.encode()}, body) for each in traces
+        ]
+        return await asyncio.gather(*[api.routes(request) for request in requests])
+
+    assert [answer.status for answer in asyncio.run(ask_at_once())] == [200, 200]
+    spans = exporter.get_finished_spans()
+    assert [f"{span.context.trace_id:032x}" for span in spans] == [each.split("-")[1] for each in traces]
+    told = [dict(event.headers)["traceparent"].decode().split("-")[1:3] for event in api.events[-2:]]
+    assert told == [[f"{s.context.trace_id:032x}", f"{s.context.span_id:016x}"] for s in spans]
 
 
 def test_a_version_is_asked_by_its_number(api: Api) -> None:

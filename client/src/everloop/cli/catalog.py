@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from everloop.cli.catalog_profiles import print_profiles
 from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json
 from everloop.cli.output import console, print_json, table, when
 from everloop.client import Client
@@ -31,7 +32,7 @@ def catalog(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a pipeline's fields, features, readers and versions; without one, every pipeline in a line."""
+    """Show a pipeline's fields, how their data moved, features, readers and versions; or all in a line."""
     with Client(data_dir=data_dir) as client:
         if pipeline is None:
             found: Any = [client.catalog(one["pipeline"]) for one in client.pipelines()]
@@ -72,6 +73,7 @@ def _print_one(found: dict[str, Any]) -> None:
         console.print(found["description"], markup=False)
     console.print(f"predicts {label['name']} ({label['type']}): {label['expression']}\n", markup=False)
     _print_fields(found["fields"])
+    print_profiles(found.get("profiles", []), {one["name"]: one.get("unit") for one in found["fields"]})
     features = ((one["name"], one["expression"], ", ".join(one["fields"])) for one in found["features"])
     table(("feature", "expression", "uses"), features, empty="No features.")
     console.print()

@@ -129,6 +129,7 @@ class Kafka:
         log: where its output goes; a file in data_dir by default.
         settings: server.properties entries that win over ours.
         protocol: what clients speak; anything but PLAINTEXT needs `settings` that say who they are.
+        scram_users: passwords by name, for SCRAM-SHA-256 and SCRAM-SHA-512; written into a new folder.
     """
 
     data_dir: Path
@@ -138,6 +139,7 @@ class Kafka:
     throughput: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    scram_users: Mapping[str, str] = field(default_factory=dict, repr=False)
     runtime: KafkaRuntime | None = None
     record_to: Path | None = None
     log: Path | None = None
@@ -213,7 +215,12 @@ class Kafka:
         return path
 
     def _format(self, runtime: KafkaRuntime, properties: Path) -> None:
-        arguments = ("format", "-t", _CLUSTER_ID, "-c", str(properties), "--ignore-formatted")
+        users = [
+            f"--add-scram={mechanism}=[name={name},password={password}]"
+            for name, password in self.scram_users.items()
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+        ]
+        arguments = ("format", "-t", _CLUSTER_ID, "-c", str(properties), "--ignore-formatted", *users)
         command = runtime.command("kafka.tools.StorageTool", *arguments)
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
         if result.returncode:

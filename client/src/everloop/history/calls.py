@@ -2,10 +2,11 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from everloop_features import Compiled
 from everloop_features import compile as compile_features
@@ -19,6 +20,7 @@ from everloop.history.frames import Moment, as_frame, frame_of, questions_of
 from everloop.history.log import Log, run
 from everloop.history.point_in_time import known_values
 from everloop.history.records import HistoryFiles, Kind
+from everloop.history.retractions import Retraction, Retractions, Standing, find
 from everloop.history.vectors import ExplainedVector, explain_logged, find_vector
 
 if TYPE_CHECKING:
@@ -108,6 +110,43 @@ class HistoryCalls(ABC):
 
         kafka = KafkaSettings(bootstrap_servers=self.addresses.kafka)
         return Backfill(kafka, definition, files, source=source, ask=ask, folder=folder)
+
+    def find_observations(
+        self,
+        pipeline: str,
+        ids: Sequence[str] | None = None,
+        *,
+        source: str | None = None,
+        tell: Callable[[float], None] = lambda _: None,
+    ) -> Standing:
+        """How observations stand in the log: those with these ids, of this source, or both.
+
+        The whole log is read; `tell` hears which share of it was.
+        """
+        kafka = KafkaSettings(bootstrap_servers=self.addresses.kafka)
+        return run(find(kafka, self._definition(pipeline, None), ids, source, tell))
+
+    def retract(
+        self,
+        pipeline: str,
+        observations: Sequence[Retraction],
+        reason: str,
+        *,
+        tell: Callable[[int], None] = lambda _: None,
+    ) -> Retractions:
+        """Withdraw observations that `find_observations` found; once however often it is asked.
+
+        The log, and what follows from it, has the retractions a moment after this returns.
+        """
+
+        def post(source: str, rows: bytes) -> Mapping[str, Any]:
+            headers = {"Content-Type": "application/x-ndjson", "ce-source": quote(source)}
+            path = f"/v1/pipelines/{pipeline}/retractions"
+            return self._call("POST", "ingest", path, content=rows, headers=headers, also=(400, 422))
+
+        done = Retractions()
+        done.send(observations, reason, post, tell)
+        return done
 
     def _log(self, pipeline: str) -> Log:
         return Log(KafkaSettings(bootstrap_servers=self.addresses.kafka), pipeline)

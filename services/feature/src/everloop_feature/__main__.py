@@ -25,7 +25,10 @@ async def run() -> int:
     gc.set_threshold(50_000, 20, 100)
     settings, platform, kafka = FeatureSettings(), PlatformSettings(), KafkaSettings()
     log = TOPICS[RecordAccepted.topic]
-    pipelines = Pipelines(changed=lambda name: processor.reopen(log.topic_for(name)))
+    pipelines = Pipelines(
+        changed=lambda name: processor.reopen(log.topic_for(name)),
+        accept_partial=settings.accept_partial_state,
+    )
     decisions = Table(kafka, TOPICS_READ, on_change=Decisions(pipelines), name="the registry's decisions")
     processor = StreamProcessor(
         kafka=kafka,

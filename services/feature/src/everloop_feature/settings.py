@@ -22,6 +22,11 @@ class FeatureSettings(HttpSettings):
         le=1,
         description="part of the process's time for replays of changed pipelines, beside live records",
     )
+    accept_partial_state: bool = Field(
+        default=False,
+        description="compute state that cannot be read again from a log whose beginning Kafka has dropped: "
+        "windows that reach further back then hold too little",
+    )
     unknown_pipeline_seconds: PositiveFloat = Field(
         15.0, description="how long records wait for their pipeline's definition before the process ends"
     )

@@ -28,8 +28,9 @@ from everloop_serving.application.prediction_log import PredictionLog
 from everloop_serving.application.rollout import Rollout
 from everloop_serving.application.swap import Swap
 from everloop_serving.entrypoints.access import Access
+from everloop_serving.entrypoints.errors import Errors, error_response
 from everloop_serving.entrypoints.grpc_server import GrpcServer, InferenceService
-from everloop_serving.entrypoints.http_routes import Reporting, Routes, error_response
+from everloop_serving.entrypoints.http_routes import Reporting, Routes
 from everloop_serving.entrypoints.infer_http import Inference
 from everloop_serving.metrics import HotMetrics
 from everloop_serving.settings import ServingSettings
@@ -115,8 +116,9 @@ class Wiring:
         return rollout, table
 
     def _http(self, predictions: Predictions, access: Access) -> HttpServer:
-        inference = Inference(self._models, predictions)
-        routes = Routes(self._models, inference, access, self._metrics, self._reporting)
+        errors = Errors(self._metrics)
+        inference = Inference(self._models, predictions, errors)
+        routes = Routes(self._models, inference, access, errors, self._reporting)
         limits = Limits(
             body_bytes=self._settings.max_body_bytes,
             request_seconds=self._settings.request_seconds,

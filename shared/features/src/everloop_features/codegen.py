@@ -1,7 +1,7 @@
 """One generated Python module per pipeline: a function for vectors, and functions for what a record adds.
 
 Names in generated code: F and L are the fields of an observation and of a label, T the record's event time in
-microseconds, S what is read, W what is written, J the values kept of an observation, V those kept of a label.
+microseconds, S what is read, W what is written, J the values kept of an observation, V those told by a label.
 """
 
 import math
@@ -25,8 +25,8 @@ __all__ = ["Functions", "Plan", "generate"]
 class Plan:
     """What is to be generated.
 
-    `kept` are the observation's fields that labels will need, `told` the label's fields that are kept when a
-    label comes before its observation.
+    `kept` are the observation's fields that its groups and its labels need, `told` the label's fields that
+    groups over labels need: what is remembered of a record.
     """
 
     features: tuple[Node, ...]
@@ -38,13 +38,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """The generated functions and their text."""
+    """The generated functions and their text; `observe` also gives what is to be kept."""
 
     vector: Callable[[Mapping[str, Any], int, Any], list[Value]]
-    observe: Callable[[Mapping[str, Any], int, Any], None]
-    keep: Callable[[Mapping[str, Any], int], tuple[Any, ...]]
+    observe: Callable[[Mapping[str, Any], int, Any], tuple[Any, ...]]
+    observe_kept: Callable[[Sequence[Any], int, Any], None]
     tell: Callable[[Mapping[str, Any], int], tuple[Any, ...]]
-    absorb: Callable[[Mapping[str, Any], int, Any], None]
+    absorb_told: Callable[[Sequence[Any], int, Any], None]
     absorb_joined: Callable[[Sequence[Any], Sequence[Any], int, Any], None]
     label: Callable[[Mapping[str, Any]], bool | float | None]
     text: str
@@ -72,16 +72,21 @@ def generate(plan: Plan) -> Functions:
     text = "\n\n".join(
         [
             _vector(plan, namespace),
-            _update("observe(F, T, W)", plan, namespace, {"observation": "F.get"}, "observe"),
-            _tuple("keep(F, T)", plan.kept, namespace, {"observation": "F.get"}),
-            _tuple("tell(L, T)", plan.told, namespace, {"label": "L.get"}),
-            _update("absorb(L, T, W)", plan, namespace, {"label": "L.get"}, "absorb"),
-            _joined(plan, namespace),
+            _observe(plan, namespace),
+            _again("observe_kept(J, T, W)", {"J": plan.kept}, _groups(plan, "observations"), namespace),
+            _tell(plan, namespace),
+            _again("absorb_told(V, T, W)", {"V": plan.told}, _groups(plan, "labels"), namespace),
+            _again(
+                "absorb_joined(V, J, T, W)",
+                {"V": plan.told, "J": plan.kept},
+                [layout for layout in plan.layouts if layout.reads_observation],
+                namespace,
+            ),
             _label(plan, namespace),
         ]
     )
     exec(compile(text, "<features>", "exec"), namespace)  # noqa: S102  # built from checked nodes and templates only
-    names = ("vector", "observe", "keep", "tell", "absorb", "absorb_joined", "label")
+    names = ("vector", "observe", "observe_kept", "tell", "absorb_told", "absorb_joined", "label")
     return Functions(**{name: namespace[name] for name in names}, text=text)
 
 
@@ -102,12 +107,14 @@ def _function(signature: str, emitter: Emitter, result: str) -> str:
     return "\n".join([f"def {signature}:", *emitter.lines, f"    return {result}"])
 
 
-def _tuple(
-    signature: str, nodes: tuple[Node, ...], namespace: dict[str, Any], readers: dict[str, str]
-) -> str:
-    emitter = Emitter(namespace, readers)
+def _values(emitter: Emitter, nodes: tuple[Node, ...]) -> str:
     values = [emitter.value(node) for node in nodes]
-    return _function(signature, emitter, f"({''.join(value + ', ' for value in values)})")
+    return f"({''.join(value + ', ' for value in values)})"
+
+
+def _tell(plan: Plan, namespace: dict[str, Any]) -> str:
+    emitter = Emitter(namespace, {"label": "L.get"})
+    return _function("tell(L, T)", emitter, _values(emitter, plan.told))
 
 
 def _label(plan: Plan, namespace: dict[str, Any]) -> str:
@@ -129,23 +136,31 @@ def _belongs(aggregate: Aggregate, layout: GroupLayout) -> bool:
     return (aggregate.over, aggregate.by) == (layout.over, layout.by)
 
 
-def _update(signature: str, plan: Plan, namespace: dict[str, Any], readers: dict[str, str], name: str) -> str:
-    emitter = Emitter(namespace, readers)
-    over = "observations" if name == "observe" else "labels"
-    for layout in plan.layouts:
-        if layout.over == over and not layout.reads_observation:
-            write_group(emitter, layout)
-    return _function(signature, emitter, "None")
+def _groups(plan: Plan, over: str) -> list[GroupLayout]:
+    """The layouts that need a record of one kind alone."""
+    return [layout for layout in plan.layouts if layout.over == over and not layout.reads_observation]
 
 
-def _joined(plan: Plan, namespace: dict[str, Any]) -> str:
+def _observe(plan: Plan, namespace: dict[str, Any]) -> str:
+    emitter = Emitter(namespace, {"observation": "F.get"})
+    for layout in _groups(plan, "observations"):
+        write_group(emitter, layout)
+    return _function("observe(F, T, W)", emitter, _values(emitter, plan.kept))
+
+
+def _again(
+    signature: str,
+    remembered: Mapping[str, tuple[Node, ...]],
+    layouts: list[GroupLayout],
+    namespace: dict[str, Any],
+) -> str:
+    """Adds what is remembered of a record, by the letter under which its values come."""
     emitter = Emitter(namespace, {})
-    for letter, nodes in (("V", plan.told), ("J", plan.kept)):
+    for letter, nodes in remembered.items():
         for index, node in enumerate(nodes):
             variable = f"v{letter}{index}"
             emitter.line(f"{variable} = {letter}[{index}]")
             emitter.bind(node, variable)
-    for layout in plan.layouts:
-        if layout.reads_observation:
-            write_group(emitter, layout)
-    return _function("absorb_joined(V, J, T, W)", emitter, "None")
+    for layout in layouts:
+        write_group(emitter, layout)
+    return _function(signature, emitter, "None")

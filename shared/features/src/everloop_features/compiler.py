@@ -7,9 +7,11 @@ from typing import Any, Literal, cast
 from everloop_schemas.pipeline import FieldSpec, Pipeline, Problem
 
 from everloop_features.codegen import Plan, generate
+from everloop_features.corrections import Contributions
 from everloop_features.layout import plan
 from everloop_features.nodes import Aggregate, Node, Value
 from everloop_features.parser import Parser, parse
+from everloop_features.pending import Horizon
 from everloop_features.problems import ExpressionError
 from everloop_features.scope import TIME, Scope, field_node, key_node
 from everloop_features.state import State, StateReader
@@ -19,6 +21,9 @@ __all__ = ["Compiled", "FeatureType", "compile"]
 FeatureType = Literal["number", "category", "boolean"]
 
 LEAST_PENDING_US = 7 * 86_400 * 1_000_000
+
+MOST_REMEMBERED = 50_000
+"""Offsets of a log partition for which records are remembered, where no label needs its observation."""
 
 
 class Compiled:
@@ -37,7 +42,10 @@ class Compiled:
         self.layouts = plan(aggregates)
         self.pending_us = pending_us
         self.joins_labels = any(layout.reads_observation for layout in self.layouts)
+        self.over_labels = any(one.over == "labels" for one in self.layouts)
+        self.keeps_observations = any(one.over == "observations" for one in self.layouts) or self.joins_labels
         self.functions = generate(self._plan(features, label))
+        self.contributions = Contributions(self.functions, self.layouts)
         self.vector: Callable[[Mapping[str, Any], int, StateReader], list[Value]] = self.functions.vector
         """(observation's fields, event time in µs, state) → values; pure, total over field values."""
 
@@ -56,6 +64,11 @@ class Compiled:
         value = self.functions.label(fields)
         return None if value is None else float(value)
 
+    def horizon(self, known_clock_us: int, position: int) -> Horizon:
+        """What is remembered at a point of the log, to be joined or taken back."""
+        first = 0 if self.joins_labels else position - MOST_REMEMBERED
+        return Horizon(known_clock_us - self.pending_us, first)
+
     def new_state(self, version: int) -> State:
         """Empty state for a pipeline version, whose number stands in front of every state key."""
         return State(self, version)
@@ -63,9 +76,8 @@ class Compiled:
     def _plan(self, features: tuple[Node, ...], label: Node) -> Plan:
         needed: dict[Node, None] = {}
         for layout in self.layouts:
-            if layout.reads_observation:
-                for root in (*layout.by, *layout.operands):
-                    needed.update(dict.fromkeys(node for node in root.walk() if node.op == "field"))
+            for root in (*layout.by, *layout.operands):
+                needed.update(dict.fromkeys(node for node in root.walk() if node.op == "field"))
         kept = tuple(node for node in needed if node.value.origin == "observation")
         told = tuple(node for node in needed if node.value.origin == "label")
         return Plan(features, label, self.layouts, kept, told)

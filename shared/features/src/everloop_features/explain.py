@@ -3,7 +3,7 @@
 import ast
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 from typing import Any, TypeVar
@@ -77,18 +77,19 @@ class _Found:
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """A label that came before its observation, and the aggregates that it is not in yet."""
+class _Label:
+    """The label in force of an id, the aggregates that it is in, and those that it is not in yet."""
 
     entry: Entry
-    left: set[Probe] = field(default_factory=set)
+    noted: set[Probe]
+    left: set[Probe]
 
 
 class Explainer:
     """Give it the log of the observation's partition from its beginning, then ask `explain`.
 
-    Memory: the evaluator's state, the observations with the same keys that still wait for labels, and
-    `newest` records an aggregate.
+    Memory: the evaluator's state, the records with the same keys that may still be joined or corrected, and
+    `newest` records an aggregate; of these, one that was taken back leaves a gap.
     """
 
     def __init__(self, pipeline: Pipeline, target: LogRecord, *, newest: int) -> None:
@@ -103,14 +104,18 @@ class Explainer:
             for one in self._probes.all
         }
         self._observations: dict[str, LogRecord] = {}
-        self._early: dict[str, list[_Waiting]] = {}
+        self._noted: dict[str, list[tuple[Entry, set[Probe]]]] = {}
+        self._labels: dict[str, _Label] = {}
+        self._withdrawn: set[str] = set()
         self._clock_us = -(2**62)
         self._empty = self._alone([])
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Take the next records of the log, all of them below the observation's own offset."""
         for entry in entries:
-            if entry[1].kind == "observation":
+            if entry[1].retraction:
+                self._retract(entry[1].id)
+            elif entry[1].kind == "observation":
                 self._observation(entry)
             else:
                 self._label(entry)
@@ -144,23 +149,52 @@ class Explainer:
 
     def _observation(self, entry: Entry) -> None:
         record = entry[1]
-        self._note(self._like(record.fields, record.fields, over_labels=False), entry)
+        self._withdrawn.discard(record.id)
+        noted = self._note(self._like(record.fields, record.fields, over_labels=False), entry)
+        if noted:
+            self._noted.setdefault(record.id, []).append((entry, noted))
         wanted = self._like(record.fields, record.fields.keys() - self._label_fields, over_labels=True)
         if not wanted:
             return
         self._observations[record.id] = record
-        for waiting in self._early.pop(record.id, ()):
-            self._note(waiting.left & wanted, waiting.entry, record, observation_last=True)
+        label = self._labels.get(record.id)
+        if label is not None:
+            label.noted |= self._note(label.left & wanted, label.entry, record, observation_last=True)
+            label.left = set()
 
     def _label(self, entry: Entry) -> None:
         record = entry[1]
+        before = self._labels.get(record.id)
+        if before is not None and record.known_at < before.entry[1].known_at:
+            return
+        if before is not None:
+            self._take_back(before.entry[0], self._labels.pop(record.id).noted)
         wanted = self._like(record.fields, self._label_fields, over_labels=True)
         if not wanted:
             return
+        if record.id in self._withdrawn:
+            self._labels[record.id] = _Label(entry, set(), wanted)
+            return
         observation = self._observations.get(record.id)
         noted = self._note(wanted, entry, observation)
-        if observation is None and noted != wanted:
-            self._early.setdefault(record.id, []).append(_Waiting(entry, wanted - noted))
+        self._labels[record.id] = _Label(entry, noted, wanted - noted if observation is None else set())
+
+    def _retract(self, record_id: str) -> None:
+        self._withdrawn.add(record_id)
+        self._observations.pop(record_id, None)
+        for entry, noted in self._noted.pop(record_id, ()):
+            self._take_back(entry[0], noted)
+        label = self._labels.get(record_id)
+        if label is not None:
+            self._take_back(label.entry[0], label.noted)
+            label.noted, label.left = set(), label.noted | label.left
+
+    def _take_back(self, offset: int, noted: set[Probe]) -> None:
+        for found in map(self._found.__getitem__, noted):
+            found.count -= 1
+            left = [one for one in found.newest if one.offset != offset]
+            found.newest.clear()
+            found.newest.extend(left)
 
     def _like(self, fields: Mapping[str, Any], declared: Collection[str], *, over_labels: bool) -> set[Probe]:
         """The aggregates whose keys, as far as they are `declared`, are the observation's own."""
@@ -214,7 +248,8 @@ class Explainer:
         """Drop what no later record is joined with: what the evaluator has dropped."""
         oldest = self._clock_us - self._compiled.pending_us
         _drop_first(self._observations, lambda kept: microseconds(kept.known_at) < oldest)
-        _drop_first(self._early, lambda kept: microseconds(kept[-1].entry[1].known_at) < oldest)
+        _drop_first(self._noted, lambda noted: microseconds(noted[-1][0][1].known_at) < oldest)
+        _drop_first(self._labels, lambda kept: microseconds(kept.entry[1].known_at) < oldest)
 
 
 def _drop_first(kept: dict[str, _T], is_old: Callable[[_T], bool]) -> None:

@@ -7,7 +7,7 @@ import msgspec
 
 from everloop_features.layout import SAMPLE_LISTS, GroupLayout
 from everloop_features.nodes import Group
-from everloop_features.packing import FORMAT, StateFormatError
+from everloop_features.packing import GROUP_FORMAT, StateFormatError
 
 __all__ = ["GroupFormat"]
 
@@ -35,7 +35,7 @@ class GroupFormat:
 
     def pack(self, group: Group) -> bytes:
         """A group as bytes."""
-        lists: list[Any] = [FORMAT, *group]
+        lists: list[Any] = [GROUP_FORMAT, *group]
         for first, _ in self._steps:
             numbers = group[first]
             lists[first + 1] = [*numbers[:1], *(after - before for before, after in pairwise(numbers))]
@@ -47,8 +47,8 @@ class GroupFormat:
             number, *group = self._decoder.decode(packed)
         except msgspec.DecodeError as error:
             raise StateFormatError(f"a group's state does not fit the pipeline version: {error}") from error
-        if number != FORMAT:
-            raise StateFormatError("the state has an unknown format")
+        if number != GROUP_FORMAT:
+            raise StateFormatError(f"a group has the unknown format {number}")
         if not all(map(group.__getitem__, self._windows)):
             raise StateFormatError("a window of a group has no pane")
         for equal in self._equal:

@@ -117,6 +117,10 @@ class GroupLayout:
         """How many lists one group holds."""
         return sum(block.width for block in self.blocks)
 
+    def empty(self) -> Group:
+        """A group without records."""
+        return [[] for _ in range(self.width)]
+
     @property
     def retention_us(self) -> int:
         """Event time after which an untouched group is dropped: twice its longest window."""

@@ -1,12 +1,17 @@
 """What records add, kept apart from the state they are added to, until a transaction has committed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
+from everloop_features.corrections import corrected
 from everloop_features.layout import GroupLayout
 from everloop_features.nodes import Group, Key
-from everloop_features.packing import CLOCK, SEPARATOR, block_key, group_prefix, pack, pack_key
-from everloop_features.pending import Pending
+from everloop_features.packing import CLOCK, SEPARATOR, SETTLED, block_key, group_prefix, pack, pack_key
+from everloop_features.pending import LONG_AGO_US, Horizon, Kept, Told
+from everloop_features.remembered import Remembered
 
 if TYPE_CHECKING:
     from everloop_features.state import State
@@ -20,17 +25,20 @@ class Overlay:
     """A state and what a batch adds to it: reads fall through, writes stay here.
 
     Nothing depends on how records are cut into batches: groups expire at fixed points of the log
-    (whenever the highest event time passes a multiple of a quarter of their retention), pending records by
+    (whenever the highest event time passes a multiple of a quarter of their retention), remembered records by
     their own age.
     """
 
     def __init__(self, base: "State") -> None:
         self._base = base
+        self._compiled = base.compiled
         self._functions = base.compiled.functions
-        self._joins = base.compiled.joins_labels
+        self._keeps, self._over_labels = base.compiled.keeps_observations, base.compiled.over_labels
         self.tables: list[dict[Key, Group | None]] = [{} for _ in base.tables]
         self._packed: list[dict[Key, bytes | None]] | None = None
-        self.pending = Pending()
+        self.remembered = Remembered(base)
+        self.pending = self.remembered.added
+        self._old, self._new = base.pending.observations, self.pending.observations
         self.event_clock_us = base.event_clock_us
         self.known_clock_us = base.known_clock_us
         self.position = base.position
@@ -38,8 +46,13 @@ class Overlay:
 
     @property
     def clock(self) -> tuple[int, int, int]:
-        """Highest event time and `known_at` seen (µs), and the log offset up to which records are in here."""
+        """What `State.clock` says, with this batch."""
         return self.event_clock_us, self.known_clock_us, self.position
+
+    @property
+    def horizon(self) -> Horizon:
+        """What is remembered now."""
+        return self._compiled.horizon(self.known_clock_us, self.position)
 
     def find(self, index: int, key: Key) -> Group | None:
         """The group of a key, to be read only."""
@@ -52,8 +65,7 @@ class Overlay:
         group = table.get(key)
         if group is None:
             below = None if key in table else self._base.tables[index].get(key)
-            width = self._base.layouts[index].width
-            group = [column[:] for column in below] if below else [[] for _ in range(width)]
+            group = [column[:] for column in below] if below else self._base.layouts[index].empty()
             table[key] = group
         return group
 
@@ -62,24 +74,58 @@ class Overlay:
     ) -> None:
         """Add an observation; its own vector must have been computed before."""
         self._advance(event_time_us, known_at_us)
-        self._functions.observe(fields, event_time_us, self)
-        if self._joins:
-            self._keep(record_id, self._functions.keep(fields, event_time_us), known_at_us)
+        values = self._functions.observe(fields, event_time_us, self)
+        kept = Kept(record_id, known_at_us, event_time_us, self.position, values)
+        if record_id not in self._old and record_id not in self._new:
+            was_there = False
+            if self._keeps:
+                self.pending.observe(kept)
+        else:
+            was_there = self._observe_again(kept)
+        if self._over_labels and not was_there:
+            label = self.remembered.label(record_id, self.horizon)
+            if label is not None:
+                self._count(label)
+
+    def _observe_again(self, kept: Kept) -> bool:
+        """Remember an observation of an id that came before; whether an earlier one still counts."""
+        before = self._entries(kept.id)
+        was_there = bool(before) and before[-1].values is not None
+        if self._keeps or before:
+            self.pending.observe(kept, before if was_there else ())
+        return was_there
 
     def absorb_label(
         self, record_id: str, fields: Mapping[str, Any], event_time_us: int, known_at_us: int
     ) -> None:
-        """Add a label, joined with its observation's fields by id; it waits if it came first."""
+        """Add a label, joined with its observation's fields by id; it waits if it came first.
+
+        It takes the place of an earlier label of the id, and counts for nothing if that was known later.
+        """
         self._advance(event_time_us, known_at_us)
-        self._functions.absorb(fields, event_time_us, self)
-        if not self._joins:
+        if not self._over_labels:
             return
         told = self._functions.tell(fields, event_time_us)
-        kept = self._waiting_observation(record_id)
-        if kept is None:
-            self.pending.add_label(record_id, (known_at_us, event_time_us, told))
-        else:
-            self._functions.absorb_joined(told, kept, event_time_us, self)
+        label = Told(record_id, known_at_us, event_time_us, self.position, None, None, told, None)
+        before = self.remembered.label(record_id, self.horizon)
+        if before is not None:
+            if known_at_us < before.known_us:
+                return
+            self.pending.tell(label)
+            self._take_back([before])
+        self._count(label)
+
+    def retract(self, record_id: str, known_at_us: int) -> None:
+        """Withdraw an id's observations and label; both count again when the observation comes again."""
+        self._packed = None
+        self.known_clock_us = max(self.known_clock_us, known_at_us)
+        entries, label = self._entries(record_id), self.remembered.label(record_id, self.horizon)
+        gone: list[Kept | Told] = [*entries, *([label] if label else [])]
+        known_us = max([known_at_us, *(entry.known_us for entry in gone)])
+        self.pending.observe(Kept(record_id, known_us, LONG_AGO_US, self.position, None))
+        if label is not None:
+            self.pending.tell(replace(label, told_at=None, joined_at=None, joined=None))
+        self._take_back(gone)
 
     def changes(self) -> list[tuple[bytes, bytes | None]]:
         """What the state topic must be told: keys in ascending order, None for a tombstone."""
@@ -87,8 +133,11 @@ class Overlay:
         changed = [(prefix + key, value) for key, value in self._group_changes()]
         if self.pending:
             changed.append((prefix + block_key(self._base.next_block), self.pending.pack()))
-        gone = self._base.expired_blocks(self.known_clock_us)
+        gone = self.remembered.expired_blocks(self.horizon)
         changed.extend((prefix + block_key(number), None) for number in gone)
+        settled_us = self.remembered.settled_us
+        if settled_us != self._base.settled_us:
+            changed.append((prefix + SETTLED, pack(settled_us.values())))
         if self.clock != self._base.clock:
             changed.append((prefix + CLOCK, pack(self.clock)))
         return sorted(changed, key=lambda change: change[0])
@@ -108,21 +157,34 @@ class Overlay:
             for key, value in packed.items():
                 yield prefix + pack_key(key), value
 
-    def _keep(self, record_id: str, values: tuple[Any, ...], known_at_us: int) -> None:
-        seen = self._waiting_observation(record_id) is not None
-        self.pending.observations[record_id] = (known_at_us, values)
-        if seen:
-            return
-        oldest = self.known_clock_us - self._base.compiled.pending_us
-        for labels in (self._base.pending.labels.get(record_id, ()), self.pending.labels.get(record_id, ())):
-            for label_known_us, label_time_us, told in labels:
-                if label_known_us >= oldest:
-                    self._functions.absorb_joined(told, values, label_time_us, self)
+    def _entries(self, record_id: str) -> tuple[Kept, ...]:
+        return self.remembered.entries(record_id, self.horizon)
 
-    def _waiting_observation(self, record_id: str) -> tuple[Any, ...] | None:
-        kept = self.pending.observations.get(record_id) or self._base.pending.observations.get(record_id)
-        too_old = kept is None or kept[0] < self.known_clock_us - self._base.compiled.pending_us
-        return None if kept is None or too_old else kept[1]
+    def _count(self, label: Told) -> None:
+        """Add a label to what it is not in yet: not at all while its observation is withdrawn."""
+        entries = self._entries(label.id)
+        observation = entries[-1] if entries else None
+        told_at, joined_at, joined = label.told_at, label.joined_at, label.joined
+        if observation is None or observation.values is not None:
+            if told_at is None:
+                self._functions.absorb_told(label.values, label.event_us, self)
+                told_at = self.position
+            if joined_at is None and observation is not None and self._compiled.joins_labels:
+                joined_at, joined = self.position, observation.values or ()
+                self._functions.absorb_joined(label.values, joined, label.event_us, self)
+        self.pending.tell(replace(label, told_at=told_at, joined_at=joined_at, joined=joined))
+
+    def _take_back(self, entries: Iterable[Kept | Told]) -> None:
+        """Compute again what entries were in that are no longer remembered as they are here."""
+        horizon, contributions = self.horizon, self._compiled.contributions
+        for index, key in dict.fromkeys(chain.from_iterable(map(contributions.touched, entries))):
+            group = self.find(index, key)
+            if group is None:
+                continue
+            layout = self._base.layouts[index]
+            fresh = contributions.group((index, key), self.remembered.in_group(index, key, horizon))
+            settled_us = self.remembered.settled(layout.over, horizon)
+            self.tables[index][key] = corrected(layout, group, fresh, settled_us)
 
     def _advance(self, event_time_us: int, known_at_us: int) -> None:
         self._packed = None

@@ -4,14 +4,17 @@ Keys are `v<version> 0x1f <kind> 0x1f …`, so that two versions of a pipeline s
 
 * `v3 0x1f observations|labels 0x1f <by names, joined by a comma> 0x1f <MessagePack array of the by values>`
 * `v3 0x1f pending 0x1f <block number, 8 bytes, big endian>`
+* `v3 0x1f settled`
 * `v3 0x1f clock`
 * `v3 0x1f definition`: the pipeline's definition as JSON, written first, so that a version outlives the next
 * `cut 0x1f v3`: the log offset from which version 3 is published, and the version before it; not of any state
 
-Values are MessagePack arrays whose first item is the format's number, 1.
+Values are MessagePack arrays whose first item is the format's number: 1 for groups, 2 for the
+others.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -22,7 +25,10 @@ from everloop_features.nodes import Key
 __all__ = [
     "CLOCK",
     "DEFINITION",
+    "FORMAT",
+    "GROUP_FORMAT",
     "PENDING",
+    "SETTLED",
     "StateFormatError",
     "block_key",
     "cut_key",
@@ -30,6 +36,8 @@ __all__ = [
     "group_prefix",
     "pack",
     "pack_key",
+    "position_in",
+    "rebuilding_clock",
     "split_key",
     "unpack_formatted",
     "unpack_key",
@@ -41,7 +49,10 @@ CLOCK = b"clock"
 CUT = b"cut"
 DEFINITION = b"definition"
 PENDING = b"pending"
-FORMAT = 1
+SETTLED = b"settled"
+FORMAT = 2
+GROUP_FORMAT = 1
+_REBUILDING = 0
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Any])
@@ -65,6 +76,21 @@ def definition_key(version: int) -> bytes:
 def cut_key(version: int) -> bytes:
     """The whole key of the cut at which a version's vectors took over; it belongs to no version's state."""
     return CUT + SEPARATOR + f"v{version}".encode()
+
+
+def rebuilding_clock(position: int) -> bytes:
+    """A clock that says: this state is computed again, up to a log offset; nobody reads it as state."""
+    return _encoder.encode([_REBUILDING, position])
+
+
+def position_in(key: bytes, value: bytes) -> int:
+    """The log offset that a version's clock entry names, of any format; 0 where there is none."""
+    if key.split(SEPARATOR)[1:] != [CLOCK]:
+        return 0
+    with suppress(StateFormatError):
+        position = _unpack(value)[-1:]
+        return position[0] if position and isinstance(position[0], int) else 0
+    return 0
 
 
 def split_key(key: bytes) -> tuple[bytes, bytes]:
@@ -106,7 +132,9 @@ def unpack_formatted(packed: bytes) -> list[Any]:
     """The inverse of `pack`. Raises StateFormatError."""
     values = _unpack(packed)
     if not values or values[0] != FORMAT:
-        raise StateFormatError("the state has an unknown format")
+        number = values[0] if values else None
+        why = "its computation was interrupted" if number == _REBUILDING else f"unknown format {number!r}"
+        raise StateFormatError(why)
     return values[1:]
 
 

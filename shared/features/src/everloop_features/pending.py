@@ -1,84 +1,234 @@
-"""Records that wait for their other half: observations for their labels, and labels that came first."""
+"""Records that are remembered: to be joined with their other half, and to be taken back when corrected."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from everloop_features.packing import pack, unpack_formatted
+import msgspec
 
-__all__ = ["Block", "EarlyLabel", "Kept", "Pending", "unpack_pending"]
+from everloop_features.nodes import Key
+from everloop_features.packing import FORMAT, StateFormatError
 
-Kept = tuple[int, tuple[Any, ...]]
-"""An observation: its `known_at` and the values that its labels will need."""
+__all__ = [
+    "LONG_AGO_US",
+    "Added",
+    "Block",
+    "GroupKey",
+    "Horizon",
+    "Kept",
+    "Pending",
+    "Told",
+    "pack_records",
+    "settled_us",
+    "unpack_pending",
+]
 
-EarlyLabel = tuple[int, int, tuple[Any, ...]]
-"""A label before its observation: its `known_at`, its event time, its values."""
+LONG_AGO_US = -(2**62)
+
+GroupKey = tuple[int, Key]
+"""A layout's index and a key in it."""
 
 
-@dataclass(frozen=True, slots=True)
+class Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An observation: the values that its groups and its labels need. None for one that was withdrawn.
+
+    `place` is one more than the record's offset in the log.
+    """
+
+    id: str
+    known_us: int
+    event_us: int
+    place: int
+    values: tuple[Any, ...] | None
+
+
+class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The label in force of an id, and since which place it counts.
+
+    `told_at` is for groups that need the label alone, `joined_at` for those that need the observation too,
+    whose values then are `joined`. None: it does not count there, because its observation is still to come or
+    was withdrawn.
+    """
+
+    id: str
+    known_us: int
+    event_us: int
+    place: int
+    told_at: int | None
+    joined_at: int | None
+    values: tuple[Any, ...]
+    joined: tuple[Any, ...] | None
+
+
+class Horizon(msgspec.Struct, frozen=True, gc=False):
+    """What is remembered at a point of the log: what was known, and stands, at or after these."""
+
+    known_us: int
+    place: int
+
+    def passed(self, entry: Kept | Told) -> bool:
+        """Whether an entry is forgotten."""
+        return entry.known_us < self.known_us or entry.place < self.place
+
+
 class Block:
-    """What one transaction added: written once, dropped as a whole when all of it is too old."""
+    """What one transaction added: written once, dropped as a whole when all of it is forgotten."""
 
-    newest_us: int
-    observations: tuple[str, ...]
-    labels: tuple[str, ...]
+    __slots__ = ("_first", "_last", "_newest_us", "_oldest_us", "_settled_us", "kept", "told")
+
+    def __init__(self, kept: list[Kept], told: list[Told]) -> None:
+        self.kept, self.told = kept, told
+        known = [entry.known_us for entry in kept] + [entry.known_us for entry in told]
+        places = [entry.place for entry in (*kept[:1], *kept[-1:])] + [entry.place for entry in told]
+        self._oldest_us, self._newest_us = min(known), max(known)
+        self._first, self._last = min(places), max(places)
+        self._settled_us = {"observations": _newest(kept), "labels": _newest(told)}
+
+    def is_forgotten(self, horizon: Horizon) -> bool:
+        """Whether all of its records are forgotten."""
+        return self._newest_us < horizon.known_us or self._last < horizon.place
+
+    def settled_us(self, over: str, horizon: Horizon) -> int:
+        """The newest event time of its records of a kind that are forgotten."""
+        if self._oldest_us >= horizon.known_us and self._first >= horizon.place:
+            return LONG_AGO_US
+        if self.is_forgotten(horizon):
+            return self._settled_us[over]
+        return settled_us(self.kept if over == "observations" else self.told, horizon)
+
+
+def settled_us(entries: Iterable[Kept | Told], horizon: Horizon) -> int:
+    """The newest event time of those that are forgotten; long ago if none is."""
+    return _newest([entry for entry in entries if horizon.passed(entry)])
+
+
+def _newest(entries: Sequence[Kept | Told]) -> int:
+    return max([entry.event_us for entry in entries], default=LONG_AGO_US)
 
 
 @dataclass(slots=True)
 class Pending:
-    """Waiting records by id. Whether one still counts is decided by its own age, never by its block's."""
+    """Remembered records by id. Whether one still counts is decided by its own age, never by its block's.
 
-    observations: dict[str, Kept] = field(default_factory=dict)
-    labels: dict[str, list[EarlyLabel]] = field(default_factory=dict)
+    `earlier` holds older observations of an id (of another source) that count as well. `groups` says which
+    ids touched a group; it is made when a correction first asks, since most logs hold none.
+    """
+
+    touched: Callable[[Kept | Told], Iterable[GroupKey]]
+    observations: dict[str, Kept] = field(default_factory=dict[str, Kept])
+    earlier: dict[str, tuple[Kept, ...]] = field(default_factory=dict[str, tuple[Kept, ...]])
+    labels: dict[str, Told] = field(default_factory=dict[str, Told])
+    groups: dict[GroupKey, list[str]] | None = None
+
+    def entries(self, record_id: str) -> tuple[Kept, ...]:
+        """All observations of an id, oldest first; a withdrawal stands alone."""
+        newest = self.observations.get(record_id)
+        return () if newest is None else (*self.earlier.get(record_id, ()), newest)
+
+    def observe(self, kept: Kept, before: tuple[Kept, ...] = ()) -> None:
+        """Take an observation, after those `before` it that still count."""
+        self.observations[kept.id] = kept
+        if before:
+            self.earlier[kept.id] = before
+        elif self.earlier:
+            self.earlier.pop(kept.id, None)
+        if self.groups is not None:
+            self._note(kept)
+
+    def tell(self, told: Told) -> None:
+        """Take a label in place of the one that was in force."""
+        self.labels[told.id] = told
+        if self.groups is not None:
+            self._note(told)
+
+    def take(self, kept: list[Kept], told: list[Told]) -> None:
+        """Take what a transaction added, in its order."""
+        new = {entry.id: entry for entry in kept}
+        if self.groups is None and len(new) == len(kept) and self.observations.keys().isdisjoint(new):
+            self.observations.update(new)
+        else:
+            for entry in kept:
+                before = self.entries(entry.id) if entry.values is not None else ()
+                self.observe(entry, before if before and before[-1].values is not None else ())
+        for label in told:
+            self.tell(label)
+
+    def ids(self, group: GroupKey) -> Iterable[str]:
+        """The ids of which a record may count in a group."""
+        if self.groups is None:
+            self.groups = {}
+            earlier = chain.from_iterable(self.earlier.values())
+            entries: Iterable[Kept | Told] = chain(earlier, self.observations.values(), self.labels.values())
+            for entry in entries:
+                self._note(entry)
+        return self.groups.get(group, ())
+
+    def forget(self, block: Block) -> None:
+        """Drop a block's records, except where a newer block has another of the same id."""
+        self.groups = None
+        for entry in block.kept:
+            if not self.earlier and self.observations.get(entry.id) is entry:
+                del self.observations[entry.id]
+                continue
+            left = tuple(other for other in self.entries(entry.id) if other is not entry)
+            if left:
+                self.observe(left[-1], left[:-1])
+            else:
+                self.observations.pop(entry.id, None)
+        for label in block.told:
+            if self.labels.get(label.id) is label:
+                del self.labels[label.id]
+
+    def _note(self, entry: Kept | Told) -> None:
+        groups = self.groups
+        if groups is not None:
+            for group in self.touched(entry):
+                groups.setdefault(group, []).append(entry.id)
+
+
+@dataclass(slots=True)
+class Added(Pending):
+    """What one transaction adds; `kept` and `told` are its records in their order."""
+
+    kept: list[Kept] = field(default_factory=list[Kept])
+    told: list[Told] = field(default_factory=list[Told])
 
     def __bool__(self) -> bool:
-        return bool(self.observations or self.labels)
+        return bool(self.kept or self.told)
 
-    def add_label(self, record_id: str, label: EarlyLabel) -> None:
-        """Keep a label that came before its observation."""
-        self.labels.setdefault(record_id, []).append(label)
+    def observe(self, kept: Kept, before: tuple[Kept, ...] = ()) -> None:
+        """Take an observation, after those `before` it that still count."""
+        self.kept.append(kept)
+        self.observations[kept.id] = kept
+        if before or self.earlier or self.groups is not None:
+            Pending.observe(self, kept, before)
 
-    def update(self, other: "Pending") -> None:
-        """Take over what another one holds; it is the newer one."""
-        self.observations.update(other.observations)
-        for record_id, labels in other.labels.items():
-            self.labels.setdefault(record_id, []).extend(labels)
-
-    def block(self) -> Block:
-        """What must be known to drop all of this later."""
-        return Block(max(self._ages()), tuple(self.observations), tuple(self.labels))
-
-    def forget(self, block: Block, before_us: int) -> None:
-        """Drop a block's records, except ids that a newer block holds as well."""
-        for record_id in block.observations:
-            kept = self.observations.get(record_id)
-            if kept is not None and kept[0] < before_us:
-                del self.observations[record_id]
-        for record_id in block.labels:
-            young = [label for label in self.labels.get(record_id, ()) if label[0] >= before_us]
-            if young:
-                self.labels[record_id] = young
-            else:
-                self.labels.pop(record_id, None)
+    def tell(self, told: Told) -> None:
+        """Take a label in place of the one that was in force."""
+        Pending.tell(self, told)
+        self.told.append(told)
 
     def pack(self) -> bytes:
-        """The block's bytes: `[1, [[id, known_at, values]…], [[id, known_at, event_time, values]…]]`."""
-        labels = [(key, *label) for key, early in self.labels.items() for label in early]
-        return pack([[(key, *kept) for key, kept in self.observations.items()], labels])
-
-    def _ages(self) -> Iterator[int]:
-        yield from (kept[0] for kept in self.observations.values())
-        yield from (label[0] for early in self.labels.values() for label in early)
+        """Their bytes as a block."""
+        return pack_records(self.kept, self.told)
 
 
-def unpack_pending(packed: bytes) -> Pending:
-    """The inverse of `Pending.pack`. Raises StateFormatError."""
-    observations, labels = unpack_formatted(packed)
-    pending = Pending({key: (known_us, tuple(values)) for key, known_us, values in observations})
-    for key, known_us, event_us, values in _rows(labels):
-        pending.add_label(key, (known_us, event_us, tuple(values)))
-    return pending
+def pack_records(kept: list[Kept], told: list[Told]) -> bytes:
+    """A block's bytes: `[2, [[id, known_at, event_time, place, values]…], [[id, …]…]]`."""
+    return _encoder.encode((FORMAT, kept, told))
 
 
-def _rows(rows: Iterable[Any]) -> Iterator[tuple[str, int, int, list[Any]]]:
-    yield from rows
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(tuple[int, list[Kept], list[Told]])
+
+
+def unpack_pending(packed: bytes) -> tuple[list[Kept], list[Told]]:
+    """The inverse of `pack_records`. Raises StateFormatError."""
+    try:
+        number, kept, told = _decoder.decode(packed)
+    except msgspec.DecodeError as error:
+        raise StateFormatError(f"remembered records cannot be read: {error}") from error
+    if number != FORMAT or not (kept or told):
+        raise StateFormatError(f"remembered records have the unknown format {number}")
+    return kept, told

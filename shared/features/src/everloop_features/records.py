@@ -41,7 +41,7 @@ class LogRecord(Protocol):
 
     @property
     def retraction(self) -> bool:
-        """Whether it withdraws its id's observation: it adds nothing, and what was added stays."""
+        """Whether it withdraws its id's observations, and the label with them."""
         ...
 
 

@@ -29,13 +29,15 @@ def derive(
 ) -> Iterator[Vector]:
     """Vectors of one partition's records, (offset, record) in order, adding each record to the overlay.
 
-    A vector sees the records before its own and not its own. A retraction changes nothing: what was computed
-    stays computed.
+    A vector sees the records before its own and not its own. Corrections count from their place on: what was
+    computed stays computed.
     """
     vector, stateful = compiled.vector, compiled.needs_state
     for offset, record in records:
         overlay.position = offset + 1
         if record.retraction:
+            if stateful:
+                overlay.retract(record.id, microseconds(record.known_at))
             continue
         event_time_us = microseconds(record.event_time)
         if record.kind == "observation":

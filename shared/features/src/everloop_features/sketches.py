@@ -12,7 +12,15 @@ from typing import Any
 from everloop_features.calculation import stable_hash
 from everloop_features.nodes import PANES, RETAINED_PANES
 
-__all__ = ["MOST_BUCKETS", "MOST_HASHES", "counted", "distinct", "histogram_quantile", "seen"]
+__all__ = [
+    "MOST_BUCKETS",
+    "MOST_HASHES",
+    "counted",
+    "distinct",
+    "histogram_quantile",
+    "joined_samples",
+    "seen",
+]
 
 STEPS = 16
 """Buckets per power of two: a bucket's middle is within 1/32 of every value in it."""
@@ -125,6 +133,22 @@ def distinct(sample: Sample, panes: Sequence[int], levels: Sequence[int], curren
     wanted, level = _ring(oldest, min(current, clock[0])), max(levels, default=0)
     sampled = bisect_left(hashes, 1 << (HASH_BITS - level))
     return float(sum([1 for mask in masks[:sampled] if mask & wanted]) << level)
+
+
+def joined_samples(
+    older: Sample, newer: Sample, older_panes: Sequence[int], newer_panes: Sequence[int], levels: list[int]
+) -> Sample:
+    """What `older` has of the one panes and `newer` of the others; `levels` are those of all panes."""
+    masks: dict[int, int] = {}
+    for (_, hashes, seen_in), panes in ((older, older_panes), (newer, newer_panes)):
+        wanted = sum({1 << pane % RETAINED_PANES for pane in panes})
+        for number, mask in zip(hashes, seen_in, strict=True):
+            masks[number] = masks.get(number, 0) | mask & wanted
+    kept = sorted(number for number, mask in masks.items() if mask)
+    kept_masks = [masks[number] for number in kept]
+    if len(kept) > MOST_HASHES:
+        _thin(kept, kept_masks, levels)
+    return (older[0] if older_panes else newer[0])[:], kept, kept_masks
 
 
 def _turn(clock: list[int], hashes: list[int], masks: list[int], newest: int) -> None:

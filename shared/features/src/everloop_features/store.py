@@ -30,9 +30,6 @@ class GroupStore:
     def __len__(self) -> int:
         return len(self._packed)
 
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._packed)
-
     def get(self, key: Key) -> Group | None:
         """A key's group. Raises StateFormatError."""
         group = self.unpacked.get(key)
@@ -61,6 +58,10 @@ class GroupStore:
         """Forget a key, if it is there."""
         self._packed.pop(key, None)
         self.unpacked.pop(key, None)
+
+    def packed(self) -> Iterator[tuple[Key, bytes]]:
+        """Every key with its group's bytes."""
+        return ((key, stored[_TIME_BYTES:]) for key, stored in self._packed.items())
 
     def idle(self, before_us: int) -> Iterator[Key]:
         """Keys of which nothing reaches up to an event time, in the order in which they came."""

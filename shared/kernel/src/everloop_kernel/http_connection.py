@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from everloop_kernel.http_body import BodyError, BodyStream
 from everloop_kernel.http_limits import Limits
-from everloop_kernel.http_message import Handler, Refusal, Request, Response, as_future
+from everloop_kernel.http_message import Deferred, Handler, Refusal, Request, Response, as_future
 from everloop_kernel.http_reader import Refused, RequestReader
 
 __all__ = ["Connection", "Owner"]
@@ -47,7 +47,7 @@ class Owner(Protocol):
 class _Pending:
     """An answer under way."""
 
-    future: "asyncio.Future[Response]"
+    future: "asyncio.Future[Response] | Deferred"
     head_only: bool
     keep: bool
     stream: BodyStream | None = None
@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
         if len(self._waiting) >= self._limits.pipelined:
             self._update_reading()
 
-    def _answered(self, _: "asyncio.Future[Response]") -> None:
+    def _answered(self, _: object) -> None:
         """Write every answer whose turn has come."""
         while self._waiting and self._waiting[0].future.done():
             pending = self._waiting.popleft()

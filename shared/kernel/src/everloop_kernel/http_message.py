@@ -1,15 +1,25 @@
 """One HTTP request and its answer, as the connection hands them to the routes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
 from everloop_kernel.http_body import BodyStream
 
-__all__ = ["Handler", "Refusal", "Request", "Response", "as_future", "json_response", "problem_response"]
+__all__ = [
+    "Deferred",
+    "Handler",
+    "Refusal",
+    "Request",
+    "Response",
+    "as_future",
+    "json_response",
+    "problem_response",
+]
 
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
@@ -65,14 +75,68 @@ class Response:
         )
 
 
+class Deferred:
+    """An answer that its handler gives a little later: `give` hands it to whoever waits, at once.
+
+    It does what the connection needs of a future, without a turn of the event loop of its own; and it can be
+    awaited. One waits for it, no more.
+    """
+
+    __slots__ = ("_cancelled", "_response", "_tell")
+
+    def __init__(self) -> None:
+        self._response: Response | None = None
+        self._tell: Callable[[Deferred], None] | None = None
+        self._cancelled = False
+
+    def give(self, response: Response) -> None:
+        """Answer; ignored where nobody wants the answer any more."""
+        if not self._cancelled:
+            self._response = response
+            if self._tell is not None:
+                self._tell(self)
+
+    def add_done_callback(self, tell: "Callable[[Deferred], None]") -> None:
+        """Call `tell` with this as soon as the answer is there."""
+        self._tell = tell
+        if self.done():
+            tell(self)
+
+    def cancel(self) -> None:
+        """The answer is not wanted any more."""
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        """Whether it will never come."""
+        return self._cancelled
+
+    def done(self) -> bool:
+        """Whether it has come, or never will."""
+        return self._response is not None or self._cancelled
+
+    def result(self) -> Response:
+        """The answer; CancelledError or InvalidStateError where there is none."""
+        if self._response is None:
+            raise asyncio.CancelledError if self._cancelled else asyncio.InvalidStateError
+        return self._response
+
+    def __await__(self) -> Generator[Any, None, Response]:
+        arrived = asyncio.Event()
+        self.add_done_callback(lambda _: arrived.set())
+        yield from arrived.wait().__await__()
+        return self.result()
+
+
 Handler = Callable[[Request], "Response | Awaitable[Response]"]
 """Answers a request at once, or later. It never raises."""
 Refusal = Callable[..., Response]
 """`(status, message, *headers)`: the answer to what the server itself refuses, as its API writes errors."""
 
 
-def as_future(answer: "Response | Awaitable[Response]") -> "asyncio.Future[Response]":
+def as_future(answer: "Response | Awaitable[Response]") -> "asyncio.Future[Response] | Deferred":
     """What is answered at once, or later, as one that can be waited for."""
+    if isinstance(answer, Deferred):
+        return answer
     if isinstance(answer, Response):
         future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         future.set_result(answer)

@@ -1,13 +1,13 @@
-"""Reading a partition once, from somewhere to its present end."""
+"""Finding partitions, and reading one from somewhere to its present end."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from everloop_kernel.kafka import close_quietly, reading_consumer
 from everloop_kernel.settings import KafkaSettings
 
-__all__ = ["partitions_of", "read_to_end", "started_reader"]
+__all__ = ["partitions_of", "partitions_where", "read_to_end", "started_reader"]
 
 _PAGE_RECORDS = 20_000
 _FETCH_BYTES = 8 << 20
@@ -67,3 +67,23 @@ async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPar
     client.add_topic(topic)
     await client.force_metadata_update()
     return [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+
+
+async def partitions_where(
+    consumer: AIOKafkaConsumer, wanted: Callable[[str], bool]
+) -> frozenset[TopicPartition]:
+    """Every partition of every topic whose name is `wanted`, as the cluster has them now.
+
+    The client is told of the topics, so that it asks for their leaders at once: by itself it would learn of
+    them when its metadata is next renewed, up to five seconds later.
+    """
+    client = consumer._client  # noqa: SLF001  (no public call gives partitions along with the topics)
+    cluster = await client.fetch_all_metadata()
+    topics = [topic for topic in cluster.topics() if wanted(topic)]
+    for topic in topics:
+        client.add_topic(topic)
+    return frozenset(
+        TopicPartition(topic, number)
+        for topic in topics
+        for number in cluster.partitions_for_topic(topic) or ()
+    )

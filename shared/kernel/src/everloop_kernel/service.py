@@ -158,7 +158,7 @@ class _Process:
         self._components = components
         self._front = [] if front is None else [front]
         self._stop = asyncio.Event()
-        self._failed = False
+        self._code = 0
 
     async def run(self) -> int:
         """Start everything, wait for a reason to end, drain.
@@ -176,7 +176,7 @@ class _Process:
                 part.stop()
             await self._drain(group)
         _log.info("stopped %s", self._name)
-        return 1 if self._failed else 0
+        return self._code
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -200,8 +200,10 @@ class _Process:
             if not self._stop.is_set():
                 raise EverloopError("it ended although nobody asked it to")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001  (whatever it is, the process must end and say so once)
-            self._failed = True
-            _log.critical("%s failed: %s", label, one_line(error), exc_info=error)
+            for_people = _is_for_people(error)
+            self._code = max(self._code, 2 if for_people else 1)
+            trace = None if for_people else error
+            _log.critical("%s failed: %s", label, one_line(error), exc_info=trace)
         self._stop.set()
 
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -210,11 +212,18 @@ class _Process:
             return
         _, late = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
         for task in late:
-            self._failed = True
+            self._code = max(self._code, 1)
             task.cancel()
         if late:
             _log.error("%d components did not drain within %.0f s", len(late), DRAIN_SECONDS)
             await asyncio.wait(late, timeout=1)
+
+
+def _is_for_people(error: BaseException) -> bool:
+    """Whether the text says all: what is wrong with the set-up, and how to mend it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return isinstance(error, ConfigurationError)
 
 
 def main(run: Callable[[], Awaitable[int]]) -> NoReturn:

@@ -30,6 +30,7 @@ from everloop_kernel.stream_task import (
     ReplayingTask,
     RestoreFrom,
     Step,
+    go_on,
 )
 from everloop_kernel.stream_throttle import Throttle
 from everloop_kernel.stream_writer import Output
@@ -43,6 +44,7 @@ __all__ = [
     "Step",
     "StreamProcessor",
     "dead_letter_topic",
+    "go_on",
 ]
 
 log = logging.getLogger(__name__)

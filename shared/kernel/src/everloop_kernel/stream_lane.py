@@ -12,7 +12,7 @@ from tenacity import RetryCallState, retry_if_exception
 
 from everloop_kernel import metrics
 from everloop_kernel.dead_letters import DeadLetterLimitExceeded
-from everloop_kernel.errors import Fenced, one_line
+from everloop_kernel.errors import ConfigurationError, Fenced, one_line
 from everloop_kernel.kafka import retrying
 from everloop_kernel.kafka_reading import read_to_end
 from everloop_kernel.stream_backlog import Backlog
@@ -173,7 +173,7 @@ class Lane:
         if committed != before:
             raise Fenced(f"the offset of {self.partition} moved while this member was taking it over")
         beginning = await self._source.beginning(self.partition)
-        self._start_at(task, committed[0] if known and committed else beginning)
+        self._start_at(task, task.begin(beginning, committed[0] if known and committed else None))
         seconds = time.monotonic() - self._last_active
         log.info("opened %s-%d at offset %d in %.2f s", *self.partition, self.position, seconds)
         return self._begin_replay()
@@ -281,7 +281,7 @@ class Lane:
         """Read what the task has still to see of the past, if anything; what is being read is given up."""
         self._replay.give_up()
         if isinstance(self._task, ReplayingTask) and self.position is not None:
-            start = self._task.begin(self.position)
+            start = self._task.catch_up_from(self.position)
             if start is not None:
                 self._replay.start(start, self.position)
 
@@ -293,5 +293,6 @@ class Lane:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether trying again may help; a fenced member and an exceeded limit end the process at once."""
-    return isinstance(error, Exception) and not isinstance(error, Fenced | DeadLetterLimitExceeded)
+    """Whether trying again may help; what only a person can mend ends the process at once."""
+    final = Fenced | DeadLetterLimitExceeded | ConfigurationError
+    return isinstance(error, Exception) and not isinstance(error, final)

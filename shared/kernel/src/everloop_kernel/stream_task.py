@@ -11,7 +11,7 @@ from everloop_kernel.settings import KafkaSettings
 from everloop_kernel.stream_throttle import Throttle
 from everloop_kernel.stream_writer import Output
 
-__all__ = ["LaneSettings", "OpenTask", "PartitionTask", "ReplayingTask", "RestoreFrom", "Step"]
+__all__ = ["LaneSettings", "OpenTask", "PartitionTask", "ReplayingTask", "RestoreFrom", "Step", "go_on"]
 
 S = TypeVar("S")
 
@@ -44,11 +44,16 @@ class Step(Generic[S]):
     generation: str | None = None
 
 
+def go_on(beginning: int, committed: int | None) -> int:
+    """Where a task begins whose state can be read, or that has none."""
+    return beginning if committed is None else committed
+
+
 class PartitionTask(Protocol[S]):
     """The derivation over one input partition.
 
-    Its calls come in this order: `restore` for each page of each `restore_from`; then, for each batch,
-    `derive` and, once committed, `apply`.
+    Its calls come in this order: `restore` for each page of each `restore_from`; `begin`; then, for each
+    batch, `derive` and, once committed, `apply`.
     """
 
     @property
@@ -66,6 +71,15 @@ class PartitionTask(Protocol[S]):
 
     def restore(self, records: Sequence[ConsumerRecord]) -> None:
         """Take a page of records of one `RestoreFrom`, in order."""
+        ...
+
+    def begin(self, beginning: int, committed: int | None) -> int:
+        """The offset at which handling goes on, now that all is restored.
+
+        `committed` is where it stopped (None: of another generation, or nowhere), `beginning` the partition's
+        first offset: the answer of a task whose state is of no use and is derived anew. Raises
+        ConfigurationError where that cannot give the right state either; the process ends then.
+        """
         ...
 
     def derive(self, records: Sequence[ConsumerRecord]) -> Step[S]:
@@ -89,8 +103,8 @@ class ReplayingTask(PartitionTask[S], Protocol[S]):
     that leaves the position as it is; what it has reached is part of the state and of the generation, so a
     restart goes on there. The last slice ends at the live position, and switches in its own transaction.
 
-    Calls: `resume` and the restoring, or `adopt`; then `begin`, which may come again; then `derive` and
-    `derive_past` in turns, each with its `apply`.
+    Calls: `resume`, the restoring and `begin`, or `adopt`; then `catch_up_from`, which may come again; then
+    `derive` and `derive_past` in turns, each with its `apply`.
     """
 
     def resume(self, generation: str | None) -> None:
@@ -101,7 +115,7 @@ class ReplayingTask(PartitionTask[S], Protocol[S]):
         """Take over from the partition's task so far, which is not used any more; False when it cannot."""
         ...
 
-    def begin(self, position: int) -> int | None:
+    def catch_up_from(self, position: int) -> int | None:
         """Where the past is to be read from, with live records from `position` on; None when nothing is left.
 
         `position` itself says that there is nothing to read, but still something to write.

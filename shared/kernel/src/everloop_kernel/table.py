@@ -13,7 +13,7 @@ from tenacity import wait_exponential, wait_random
 
 from everloop_kernel.errors import one_line
 from everloop_kernel.kafka import close_quietly, retrying
-from everloop_kernel.kafka_reading import started_reader
+from everloop_kernel.kafka_reading import partitions_where, started_reader
 from everloop_kernel.settings import KafkaSettings
 
 __all__ = ["OnChange", "Table"]
@@ -92,6 +92,7 @@ class Table:
             while not self._stopping.is_set():
                 if time.monotonic() - discovered > _DISCOVERY_SECONDS:
                     await self._discover(consumer)
+                    self._note_complete(consumer)  # an empty topic has nothing to wait for
                     discovered = time.monotonic()
                 await self._read(consumer)
         finally:
@@ -123,7 +124,7 @@ class Table:
 
     async def _discover(self, consumer: AIOKafkaConsumer) -> None:
         """Assign every partition of every matching topic; known ones go on where they were."""
-        found = self._matching(consumer, await consumer.topics())
+        found = await partitions_where(consumer, self._wants)
         if found == consumer.assignment():
             return
         ends: Mapping[TopicPartition, int] = await consumer.end_offsets(list(found))
@@ -137,14 +138,6 @@ class Table:
             self._pending.setdefault(partition, ends[partition])
             self._positions[partition] = position
             consumer.seek(partition, position)
-
-    def _matching(self, consumer: AIOKafkaConsumer, topics: set[str]) -> frozenset[TopicPartition]:
-        wanted = [topic for topic in topics if self._wants(topic)]
-        return frozenset(
-            TopicPartition(topic, number)
-            for topic in wanted
-            for number in consumer.partitions_for_topic(topic) or ()
-        )
 
     def _wants(self, topic: str) -> bool:
         return topic in self._topics or (self._pattern is not None and bool(self._pattern.match(topic)))

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 from everloop_features import LogRecord, Vector, decode
+from everloop_kernel.errors import ConfigurationError
 from everloop_kernel.stream import DeadLetter, Output, PartitionTask, RestoreFrom, Step
 from everloop_schemas import cloudevents
 from everloop_schemas.events import RecordAccepted
@@ -16,13 +17,19 @@ from everloop_schemas.topics import TOPICS
 from everloop_feature import metrics
 from everloop_feature.adapters.events import VectorWriter
 from everloop_feature.adapters.progress import Progress
-from everloop_feature.domain.partition import Derived, Entry, PartitionFeatures
+from everloop_feature.domain.partition import Derived, Entry, LogIncompleteError, PartitionFeatures
 
 __all__ = ["STATE_TOPIC", "FeatureTask", "read_record"]
 
 _log = logging.getLogger(__name__)
 
 STATE_TOPIC = "feature-state-changed-v1"
+
+
+_MEND = (
+    "The log begins at offset {} only, so it cannot be computed again: restore the topic from a backup, or "
+    "set EVERLOOP_FEATURE_ACCEPT_PARTIAL_STATE=true once and accept that long windows hold too little"
+)
 
 
 class FeatureTask:
@@ -59,9 +66,23 @@ class FeatureTask:
             if record.key is not None:
                 self.features.restore(record.key, record.value)
 
-    def begin(self, position: int) -> int | None:
+    def begin(self, beginning: int, committed: int | None) -> int:
+        """The committed offset; the log's beginning where state cannot be read and is computed again."""
+        try:
+            first = self.features.begin(beginning, committed)
+        except LogIncompleteError as error:
+            raise ConfigurationError(self._unreadable(str(error)), _MEND.format(error.beginning)) from error
+        for version, reason in self.features.rebuilds.items():
+            told = self._unreadable(f"version {version}: {reason}")
+            _log.error("%s: it is computed again from the log", told)
+        return first
+
+    def _unreadable(self, reason: str) -> str:
+        return f"the feature state on {self._state}, partition {self._partition}, cannot be read ({reason})"
+
+    def catch_up_from(self, position: int) -> int | None:
         """Where the log must be read from beside live records; None when nothing is left to do."""
-        start = self.features.begin(position)
+        start = self.features.catch_up_from(position)
         self._progress.note(*self.features.replay)
         return start
 

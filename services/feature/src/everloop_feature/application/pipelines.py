@@ -9,13 +9,9 @@ import msgspec
 from everloop_features import Compiled, compile  # noqa: A004  # like re.compile
 from everloop_schemas.pipeline import from_definition
 
-from everloop_feature.domain.partition import PartitionFeatures, PipelineVersion
+from everloop_feature.domain.partition import PartitionFeatures, PipelineVersion, UnusablePipelineError
 
 __all__ = ["Pipelines", "UnusablePipelineError"]
-
-
-class UnusablePipelineError(Exception):
-    """A pipeline version that this evaluator cannot compute; the registry checks with the same code."""
 
 
 @dataclass(slots=True)
@@ -31,8 +27,9 @@ class _Pipeline:
 class Pipelines:
     """The pipelines by name; `changed` is called with a name when other versions are to be computed."""
 
-    def __init__(self, changed: Callable[[str], None]) -> None:
+    def __init__(self, changed: Callable[[str], None], *, accept_partial: bool = False) -> None:
         self._changed = changed
+        self._accept_partial = accept_partial
         self._pipelines: dict[str, _Pipeline] = {}
         self._defined = asyncio.Event()
 
@@ -57,7 +54,8 @@ class Pipelines:
         pipeline = self._pipelines.get(name)
         if pipeline is None or pipeline.newest is None:
             return None
-        return PartitionFeatures(pipeline.newest, pipeline.deployed, read_version)
+        partial = self._accept_partial
+        return PartitionFeatures(pipeline.newest, pipeline.deployed, read_version, accept_partial=partial)
 
     async def wait_for(self, name: str) -> PartitionFeatures:
         """What to compute for a pipeline, as soon as it is defined."""

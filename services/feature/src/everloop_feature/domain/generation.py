@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Generation", "published_by"]
+__all__ = ["Generation", "published_by", "replayed_to", "settled"]
 
-_BEHIND = re.compile(r"v([1-9][0-9]{0,18})>")
+_BEHIND = re.compile(r"v([1-9][0-9]{0,18})>.*@([0-9]{1,19})")
 _SETTLED = re.compile(r"v[1-9][0-9]{0,18}(,v[1-9][0-9]{0,18})*")
 
 
@@ -34,8 +34,14 @@ def settled(versions: Iterable[int]) -> str:
 
 def published_by(generation: str) -> int | None:
     """The version whose vectors a committed offset belongs to; None for text that is no generation."""
-    if found := _BEHIND.match(generation):
+    if found := _BEHIND.fullmatch(generation):
         return int(found[1])
     if _SETTLED.fullmatch(generation):
         return max(int(version[1:]) for version in generation.split(","))
     return None
+
+
+def replayed_to(generation: str) -> int | None:
+    """The log offset that a committed replay has reached; None without one."""
+    found = _BEHIND.fullmatch(generation)
+    return int(found[2]) if found else None

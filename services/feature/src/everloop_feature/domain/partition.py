@@ -1,54 +1,38 @@
 """One log partition of one pipeline: every version that somebody needs, each at its own position."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from typing import TypeVar
 
-from everloop_features import Compiled, LogRecord, Overlay, State, Vector, derive, version_of
+from everloop_features import Overlay, State, Vector, derive, version_of
 from everloop_features.packing import cut_key, definition_key, pack
 
-from everloop_feature.domain.generation import Generation, published_by, settled
-from everloop_feature.domain.held import Held
+from everloop_feature.domain.derived import (
+    Derived,
+    Entry,
+    LogIncompleteError,
+    PipelineVersion,
+    UnusablePipelineError,
+    entries_from,
+)
+from everloop_feature.domain.generation import Generation, published_by, replayed_to, settled
+from everloop_feature.domain.held import Change, Held
 
-__all__ = ["Change", "Derived", "Entry", "PartitionFeatures", "PipelineVersion"]
+__all__ = [
+    "Change",
+    "Derived",
+    "Entry",
+    "LogIncompleteError",
+    "PartitionFeatures",
+    "PipelineVersion",
+    "UnusablePipelineError",
+]
 
 MOST_TOMBSTONES = 2_000
 """Keys of versions nobody needs that one transaction removes."""
 
-Entry = tuple[int, LogRecord]
-"""A log record with its offset."""
-
-Change = tuple[bytes, bytes | None]
-"""A key of the state topic and its new value; None removes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineVersion:
-    """A version of a pipeline, ready to compute; `definition` is its canonical JSON."""
-
-    version: int
-    definition: bytes
-    compiled: Compiled
-
-
 W = TypeVar("W")
-
-
-@dataclass(frozen=True, slots=True)
-class Derived(Generic[W]):
-    """What follows from a batch: vectors, state changes, and the state to take over.
-
-    A batch of the past says the generation that it leads to, and whether every version has caught up with it;
-    `cut` is the offset from which the newest version is published, where that begins here.
-    """
-
-    vectors: Sequence[W]
-    changes: Sequence[Change]
-    overlays: Sequence[tuple[State, Overlay]]
-    generation: str | None = None
-    settles: bool = False
-    cut: int | None = None
 
 
 class PartitionFeatures:
@@ -58,16 +42,23 @@ class PartitionFeatures:
     these, the published one. A version that is behind (it is new, or deployed again) gets the log from its
     beginning, beside live records, until it has seen as much. Then it joins them, and if it is the newest,
     its vectors take over there, at the cut. Each version's state says up to which offset it contains the log,
-    so nothing depends on where the reading begins, and no vector is published twice.
+    so nothing depends on where the reading begins, and no vector is published twice. A version whose state
+    cannot be read is computed again from the log; `accept_partial`: also from one whose beginning is gone.
 
-    Calls: `resume`, `restore` for each entry of the state topic, `begin`; then `derive` and `derive_past` in
-    turns, each followed by `apply` once it is committed.
+    Calls: `resume`, `restore` for each entry of the state topic, `begin`; or `adopt`. Then `catch_up_from`;
+    then `derive` and `derive_past` in turns, each followed by `apply` once it is committed.
     """
 
     def __init__(
-        self, current: PipelineVersion, deployed: Iterable[int], read: Callable[[int, bytes], PipelineVersion]
+        self,
+        current: PipelineVersion,
+        deployed: Iterable[int],
+        read: Callable[[int, bytes], PipelineVersion],
+        *,
+        accept_partial: bool = False,
     ) -> None:
         self._current = current
+        self._accept_partial = accept_partial
         self._wanted = frozenset({current.version, *deployed})
         self._read = read
         self._published = current.version
@@ -114,8 +105,14 @@ class PartitionFeatures:
         Equal when no replay is under way.
         """
         if not self._behind:
-            return (self._held.states[self._current.version].position,) * 2
+            reached, rebuild = self._held.states[self.version].position, self._held.rebuilds.get(self.version)
+            return reached, max(reached, rebuild.target if rebuild else 0)
         return self.past_position, max(self._live_position, self.live_position)
+
+    @property
+    def rebuilds(self) -> dict[int, str]:
+        """Versions whose state is computed again from the log, each with the reason."""
+        return {version: rebuild.reason for version, rebuild in self._held.rebuilds.items()}
 
     @property
     def keys(self) -> int:
@@ -148,20 +145,38 @@ class PartitionFeatures:
         return True
 
     def restore(self, key: bytes, value: bytes | None) -> None:
-        """Take one entry of the state topic. Raises StateFormatError."""
+        """Take one entry of the state topic; what cannot be read may still be replaced by a later entry."""
         version = version_of(key)
         if version is None:
             return
         if key == definition_key(version):
             self._restore_definition(version, value)
         elif version in self._held.states:
-            self._held.states[version].load(key, value)
+            self._held.load(version, key, value)
         elif value is None:
             self._held.obsolete.pop(key, None)
         elif version not in self._wanted:
             self._held.obsolete[key] = None
 
-    def begin(self, position: int) -> int | None:
+    def begin(self, beginning: int, committed: int | None) -> int:
+        """The offset at which live records go on.
+
+        That is the log's beginning where the published state must be computed again: live records need it.
+        Any other catches up beside them. Raises LogIncompleteError where the log no longer has its beginning.
+        """
+        self._held.give_up_unreadable()
+        if self._held.rebuilds and beginning > 0 and not self._accept_partial:
+            raise LogIncompleteError(beginning, self.rebuilds)
+        for version, rebuild in self._held.rebuilds.items():
+            is_published = version == self._published
+            known = (committed if is_published else replayed_to(self._committed)) or 0
+            rebuild.target = rebuild.target or known
+            self._held.published[version] = max(rebuild.target, known if is_published else 0)
+        if committed is None or self._published in self._held.rebuilds:
+            return beginning
+        return committed
+
+    def catch_up_from(self, position: int) -> int | None:
         """Find the versions behind live records, which come from `position` on; where to read the log from.
 
         None when nothing is left to do, `position` when only something has to be written.
@@ -192,7 +207,7 @@ class PartitionFeatures:
         """
         vectors, changes, overlays = self._compute(self._behind, self.version, entries, write)
         settles = reached is not None or not self._behind
-        cut = reached if self._published != self.version else None
+        cut = None if reached is None or self._published == self.version else self._cut(reached)
         at = min((overlay.position for _, overlay in overlays), default=0)
         generation = settled(self._wanted) if settles else self._generation(at)
         removed = [(key, None) for key in self._held.to_remove(MOST_TOMBSTONES)]
@@ -202,7 +217,7 @@ class PartitionFeatures:
     def apply(self, derived: Derived[W]) -> None:
         """Take over what was derived, once it is committed."""
         for state, overlay in derived.overlays:
-            state.merge(overlay)
+            self._held.merge(state, overlay)
             self._live_position = max(self._live_position, state.position)
         self._held.defined |= self._held.versions
         for key, value in derived.changes:
@@ -238,18 +253,24 @@ class PartitionFeatures:
         for version in sorted(versions):
             state = self._held.states[version]
             overlay = state.begin()
-            computed = derive(state.compiled, _from(once, state.position), overlay)
-            if version == published:
-                vectors = list(map(write, computed))
-            else:
+            computed = derive(state.compiled, entries_from(once, state.position), overlay)
+            if version != published:
                 deque(computed, maxlen=0)
-            changes += overlay.changes()
+            elif first := self._held.published.get(version):
+                vectors = [write(vector) for vector in computed if vector.offset >= first]
+            else:
+                vectors = list(map(write, computed))
+            changes += self._held.changes(version, overlay)
             overlays.append((state, overlay))
         return vectors, changes, overlays
 
     def _definitions(self) -> Iterator[Change]:
         if self._current.version not in self._held.defined:
             yield definition_key(self._current.version), self._current.definition
+
+    def _cut(self, reached: int) -> int:
+        """A published version whose state was lost is given up where its vectors had ended."""
+        return max(reached, self._held.published.get(self._published, 0))
 
     def _recorded(self, cut: int | None) -> Iterator[Change]:
         """Where the newest version's vectors take over; kept for ever, like definitions."""
@@ -268,13 +289,10 @@ class PartitionFeatures:
         """Definitions stay for ever: a version may be deployed again."""
         if definition is None:
             return
-        self._held.defined.add(version)
-        if version in {*self._wanted, self._published} and version not in self._held.states:
-            self._held.states[version] = self._read(version, definition).compiled.new_state(version)
-
-
-def _from(entries: Iterable[Entry], position: int) -> Iterable[Entry]:
-    """The entries at or above an offset; usually all. What can be read only once begins there already."""
-    if not isinstance(entries, list) or not entries or entries[0][0] >= position:
-        return entries
-    return [entry for entry in entries if entry[0] >= position]
+        if version == self.version:
+            if definition == self._current.definition:
+                self._held.defined.add(version)
+        elif version in {*self._wanted, self._published} and version not in self._held.states:
+            with suppress(UnusablePipelineError):  # it stays unknown, and the task says so
+                self._held.states[version] = self._read(version, definition).compiled.new_state(version)
+                self._held.defined.add(version)

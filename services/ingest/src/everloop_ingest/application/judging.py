@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka import ConsumerRecord
-from everloop_kernel.stream import DeadLetter, Output, RestoreFrom, Step
+from everloop_kernel.stream import DeadLetter, Output, RestoreFrom, Step, go_on
 from everloop_schemas.cloudevents import Rejected, decode, encode
 from everloop_schemas.events import (
     DataArrived,
@@ -65,6 +65,10 @@ class Judge:
                 _keep(book, int(start), event)
             elif event is not None:
                 book.standing = event.standing
+
+    def begin(self, beginning: int, committed: int | None) -> int:
+        """Where it stopped."""
+        return go_on(beginning, committed)
 
     def derive(self, records: Sequence[ConsumerRecord]) -> Step[Judged]:
         """What follows from a batch of notes, in their order."""

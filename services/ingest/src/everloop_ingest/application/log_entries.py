@@ -22,6 +22,7 @@ class LogEntry(msgspec.Struct, omit_defaults=True):
     fields: msgspec.Raw
     retraction: bool = False
     warnings: Sequence[Mapping[str, str | None]] = ()
+    reason: str | None = None
 
     @property
     def what(self) -> Kind:
@@ -46,6 +47,7 @@ def entry_of(source: str, checked: Checked) -> LogEntry:
         msgspec.Raw(_encode(checked.fields)),
         checked.kind == "retraction",
         [violation.model_dump() for violation in checked.warnings] if checked.warnings else (),
+        checked.reason,
     )
 
 

@@ -30,6 +30,8 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 RETRACTION: Final = "retraction"
 """The field that makes plain JSON a retraction, unless the pipeline has a field of this name."""
+REASON: Final = "reason"
+"""The field that says why an observation is retracted, unless it is one of the partition key's."""
 RULE_PREFIX: Final = "rule:"
 """Before the name of a rule over several fields, in the code of a violation."""
 
@@ -72,6 +74,8 @@ class Checked(msgspec.Struct, frozen=True, gc=False):
     """The Kafka key, which decides the partition."""
     warnings: Sequence[Violation] = ()
     """Rules that it breaks and that only warn."""
+    reason: str | None = None
+    """Why an observation is retracted."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -111,6 +115,7 @@ class Contract:
         self._label_names = frozenset(labelled.fields)
         self._observed_time = observed.event_time
         self._shapes, self._marker = _shapes(pipeline)
+        self._has_remark = REASON not in pipeline.partition_by
         rules = compile_rules(pipeline)
         if isinstance(rules, list):
             raise UnusableContractError("; ".join(map(str, rules)))
@@ -158,7 +163,8 @@ class Contract:
         broken = self._broken(kind, parsed, event_time, known_at, now=now, replays=replays)
         key = shape.key(fields)
         if not broken and not wrong:
-            return Checked(kind, head.id, event_time, known_at, fields, key)
+            reason = head.remark if kind == "retraction" and self._has_remark else None
+            return Checked(kind, head.id, event_time, known_at, fields, key, reason=reason)
         wrong = [*wrong, *broken]
         if any(each.action != "warn" for each in wrong):
             return _refused(wrong, kind, head.id, key)
@@ -208,10 +214,11 @@ def _shapes(pipeline: Pipeline) -> tuple[Mapping[Kind, Shape], str | None]:
     keys = {name: observed.fields[name] for name in key}
     taken = {observed.event_time, *observed.fields, *labelled.fields}
     marker = None if RETRACTION in taken else RETRACTION
+    remark = None if REASON in key else REASON
     shapes: Mapping[Kind, Shape] = {
         "observation": Shape(observed.event_time, observed.fields, key),
         "label": Shape("event_time", {**keys, **labelled.fields}, key),
-        "retraction": Shape("event_time", keys, key, time_required=False, marker=marker),
+        "retraction": Shape("event_time", keys, key, time_required=False, marker=marker, remark=remark),
     }
     return shapes, marker
 

@@ -12,7 +12,7 @@ from everloop_schemas.patterns import compile_pattern
 from everloop_schemas.pipeline import FieldSpec
 from msgspec import UNSET, Meta, UnsetType
 
-from everloop_ingest.domain.violations import Expected, Found, explain, found, text_of
+from everloop_ingest.domain.violations import LONGEST_REMARK, Expected, Found, explain, found, text_of
 
 __all__ = ["LONGEST_ID", "Parsed", "Shape"]
 
@@ -31,7 +31,7 @@ class Shape:
     """What records of one kind look like.
 
     `time_required` says whether the event time must be there (UNSET where it may be left out); `marker` names
-    a field that may only be true and is not kept.
+    a field that may only be true and is not kept, `remark` one for a text that stands in the head.
     """
 
     def __init__(
@@ -42,12 +42,13 @@ class Shape:
         *,
         time_required: bool = True,
         marker: str | None = None,
+        remark: str | None = None,
     ) -> None:
         ordered = dict(sorted(fields.items()))  # equal content is equal bytes, however the file orders it
         names = {name: f"f{position}" for position, name in enumerate(ordered)}
-        self._expected = Expected(event_time, dict(fields), LONGEST_ID, time_required, marker)
+        self._expected = Expected(event_time, dict(fields), LONGEST_ID, time_required, marker, remark)
         self._marker = marker
-        form = _Form(event_time, names, time_required, marker)
+        form = _Form(event_time, names, time_required, marker, remark)
         self._strict = form.struct(ordered)
         self._typed = form.struct({name: _type_alone(spec) for name, spec in ordered.items()})
         self._fields = msgspec.defstruct(
@@ -125,6 +126,7 @@ class _Form:
     names: Mapping[str, str]
     time_required: bool
     marker: str | None
+    remark: str | None
 
     def struct(self, fields: Mapping[str, FieldSpec]) -> Any:
         """The struct that a record is converted to: id, event_time, known_at, then the fields."""
@@ -137,6 +139,9 @@ class _Form:
         if self.marker is not None:
             attributes.append(("marker", bool | UnsetType, UNSET))
             renamed["marker"] = self.marker
+        remark = Annotated[str, Meta(max_length=LONGEST_REMARK)] | None
+        attributes += [("remark", remark, None)] if self.remark is not None else []
+        renamed |= {"remark": self.remark} if self.remark is not None else {}
         return msgspec.defstruct(
             "Record", attributes, kw_only=True, forbid_unknown_fields=True, rename=renamed
         )

@@ -11,9 +11,11 @@ from everloop_schemas.events import Violation
 from everloop_schemas.patterns import compile_pattern
 from everloop_schemas.pipeline import Action, FieldSpec
 
-__all__ = ["Expected", "Found", "explain", "found", "text_of"]
+__all__ = ["LONGEST_REMARK", "Expected", "Found", "explain", "found", "text_of"]
 
 _LONGEST_VALUE: Final = 200
+LONGEST_REMARK: Final = 500
+"""Characters of a retraction's reason."""
 _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 _ABSENT: Final = object()
 _PERSONAL: Final = "(personal data)"
@@ -23,13 +25,14 @@ _OF_VALUES: Final = frozenset({"min", "max", "allowed-values", "pattern", "max-l
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a record of one kind holds; `marker` names a field that may only be true."""
+    """What a record of one kind holds; `marker` names a field that may only be true, `remark` a text."""
 
     event_time: str
     fields: Mapping[str, FieldSpec]
     longest_id: int
     time_required: bool = True
     marker: str | None = None
+    remark: str | None = None
 
 
 class Found(NamedTuple):
@@ -64,15 +67,22 @@ def explain(data: Mapping[str, Any], expected: Expected) -> tuple[list[Found], d
 
 
 def _of_others(data: Mapping[str, Any], expected: Expected) -> Iterator[Found]:
-    known = {"id", "known_at", expected.event_time, *expected.fields}
+    known = {"id", "known_at", expected.event_time, *expected.fields, *filter(None, [expected.remark])}
     for name, value in data.items():
         if name == expected.marker:
             if value is not True:
                 yield _found(name, value, "type", "send true")
+        elif name == expected.remark:
+            if value is not None and not _is_remark(value):
+                yield _found(name, value, "type", f"send text of at most {LONGEST_REMARK} characters")
         elif name not in known:
             yield _found(
                 name, value, "unknown-field", f"send only declared fields: {', '.join(sorted(known))}"
             )
+
+
+def _is_remark(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_REMARK and "\x00" not in value
 
 
 def text_of(value: object) -> str:

@@ -204,7 +204,7 @@ def _delete() -> Json:
         "in": "query",
         "style": "form",
         "explode": True,
-        "description": "the partition key's fields, such as ?origin=EWR",
+        "description": "the partition key's fields, such as ?origin=EWR, and the reason",
         "schema": {"type": "object", "additionalProperties": {"type": "string"}},
     }
     return {

@@ -54,6 +54,10 @@ class JudgeTask:
         """See `Judge`."""
         self._judge.restore(records)
 
+    def begin(self, beginning: int, committed: int | None) -> int:
+        """See `Judge`."""
+        return self._judge.begin(beginning, committed)
+
     def derive(self, records: Sequence[ConsumerRecord]) -> Step[Judged]:
         """See `Judge`."""
         return self._judge.derive(records)

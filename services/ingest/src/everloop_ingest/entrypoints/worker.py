@@ -6,7 +6,7 @@ from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
-from everloop_kernel.stream import DeadLetter, PartitionTask, RestoreFrom, Step, StreamProcessor
+from everloop_kernel.stream import DeadLetter, PartitionTask, RestoreFrom, Step, StreamProcessor, go_on
 from everloop_schemas.events import DataProfiled
 
 from everloop_ingest.application import names
@@ -58,6 +58,10 @@ class IntakeTask:
         """Take a page of the log."""
         self._intake.restore(records)
 
+    def begin(self, beginning: int, committed: int | None) -> int:
+        """Where it stopped."""
+        return go_on(beginning, committed)
+
     def derive(self, records: Sequence[ConsumerRecord]) -> Step[NewState]:
         """See `Intake`; and what the batch tells the judge of the data gates."""
         step = self._intake.derive(records)
@@ -88,6 +92,10 @@ class UnknownPipelineTask:
 
     def restore(self, records: Sequence[ConsumerRecord]) -> None:
         """No state."""
+
+    def begin(self, beginning: int, committed: int | None) -> int:
+        """Where it stopped."""
+        return go_on(beginning, committed)
 
     def derive(self, records: Sequence[ConsumerRecord]) -> Step[None]:
         """Every record is a dead letter."""

@@ -10,7 +10,7 @@ from typing import Any
 from everloop_kernel.recorder import Transaction
 from everloop_kernel.recorder.pool import IDLE_IN_TRANSACTION_SECONDS
 from everloop_schemas import canonical
-from everloop_schemas.events import Event, GateResult, ModelLoaded, ModelRef, ModelTrained
+from everloop_schemas.events import DataProfiled, Event, GateResult, ModelLoaded, ModelRef, ModelTrained
 
 from everloop_registry.domain.audit import AuditEntry, Deed
 from everloop_registry.domain.deployment import Deployment
@@ -198,6 +198,25 @@ class PostgresWork:
             loaded.loaded_at,
             loaded.model_dump_json(),
         )
+
+    async def add_profile(self, profiled: DataProfiled) -> None:
+        """Keep what the data of a run was like; twice the same is once."""
+        await self._connection.execute(
+            "INSERT INTO profiles VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            profiled.run_id,
+            profiled.pipeline,
+            profiled.profiled_at,
+            profiled.model_dump_json(),
+        )
+
+    async def profiles(self, pipeline: str, limit: int) -> list[DataProfiled]:
+        """What the data of the last trainings was like, the newest first (by pipeline time)."""
+        rows = await self._connection.fetch(
+            "SELECT profile FROM profiles WHERE pipeline = $1 ORDER BY profiled_at DESC, run_id LIMIT $2",
+            pipeline,
+            limit,
+        )
+        return [DataProfiled.model_validate_json(row["profile"]) for row in rows]
 
     def emit(self, event: Event, *, id: str, key: str) -> None:  # noqa: A002  (the envelope's name)
         """Put the event into the transaction's outbox."""

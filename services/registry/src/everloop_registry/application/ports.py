@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from everloop_schemas.events import ArtifactRef, DeploymentChanged, Event, ModelLoaded
+from everloop_schemas.events import ArtifactRef, DataProfiled, DeploymentChanged, Event, ModelLoaded
 from everloop_schemas.pipeline import Pipeline
 
 from everloop_registry.domain.audit import AuditEntry
@@ -59,6 +59,9 @@ class Work(Protocol):
     async def add_load(self, loaded: ModelLoaded) -> None:
         """Keep that a serving instance holds a version, or could not load it; twice the same is once."""
 
+    async def add_profile(self, profiled: DataProfiled) -> None:
+        """Keep what the data of a run was like; twice the same is once."""
+
     def emit(self, event: Event, *, id: str, key: str) -> None:  # noqa: A002  (the envelope's name)
         """Publish the event when, and only when, the transaction commits."""
 
@@ -77,6 +80,9 @@ class Book(Work, Protocol):
 
     async def audit(self, pipeline: str) -> list[AuditEntry]:
         """The pipeline's whole audit trail, the oldest entry first."""
+
+    async def profiles(self, pipeline: str, limit: int) -> list[DataProfiled]:
+        """What the data of the last trainings was like, the newest first."""
 
     async def loads(self, pipeline: str) -> list[ModelLoaded]:
         """What serving instances said about loading, the newest first."""

@@ -5,19 +5,28 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
+from everloop_schemas.events import DataProfiled
+
 from everloop_registry.domain.catalog import catalog_features, catalog_fields, changes, topics_of
 from everloop_registry.domain.deployment import Deployment
 from everloop_registry.domain.models import Model, stage_of
 from everloop_registry.domain.pipelines import PipelineVersion
+from everloop_registry.domain.profiles import figures
 from everloop_registry.entrypoints.views import View, pipeline_view
 
 __all__ = ["catalog_view", "changes_view"]
 
 
 def catalog_view(
-    versions: Sequence[PipelineVersion], models: Sequence[Model], deployment: Deployment
+    versions: Sequence[PipelineVersion],
+    models: Sequence[Model],
+    deployment: Deployment,
+    profiles: Sequence[DataProfiled] = (),
 ) -> View:
-    """The newest version's data; `versions` are the newest first and at least one, each with its changes."""
+    """The newest version's data; `versions` are the newest first and at least one, each with its changes.
+
+    `profiles` are those of the last trainings, the newest first.
+    """
     current = versions[0]
     definition = current.definition
     return {
@@ -31,6 +40,7 @@ def catalog_view(
         "features": [asdict(use) for use in catalog_features(definition)],
         "models": [_model(model, deployment) for model in models],
         "topics": topics_of(current.pipeline),
+        "profiles": [_profile(profile, models) for profile in profiles],
         "versions": [*_with_changes(versions), {**pipeline_view(versions[-1], whole=False), "changes": []}],
     }
 
@@ -50,6 +60,11 @@ def _with_changes(versions: Sequence[PipelineVersion]) -> list[View]:
         {**pipeline_view(after, whole=False), "changes": changes_view(before, after)["changes"]}
         for after, before in pairwise(versions)
     ]
+
+
+def _profile(profiled: DataProfiled, models: Sequence[Model]) -> View:
+    trained = {model.trained.run_id: model.version for model in models}
+    return {"model_version": trained.get(profiled.run_id), **figures(profiled)}
 
 
 def _label(label: dict[str, Any]) -> View:

@@ -34,6 +34,8 @@ from everloop_registry.entrypoints.views import (
 
 __all__ = ["Api", "routes"]
 
+_PROFILES = 12
+"""Trainings whose data the catalog shows."""
 _PIPELINE = "/v1/pipelines/{pipeline}"
 _MODEL = _PIPELINE + "/models/{version:int}"
 
@@ -137,7 +139,8 @@ async def _catalog(api: Api, request: Request) -> Response:
         versions = await book.pipeline_versions(_name(request))
         models = await book.models(_name(request))
         deployment = await book.deployment(_name(request))
-    return json_response(catalog_view(versions, models, deployment))
+        profiles = await book.profiles(_name(request), _PROFILES)
+    return json_response(catalog_view(versions, models, deployment, profiles))
 
 
 async def _changes(api: Api, request: Request) -> Response:

@@ -7,7 +7,7 @@ from everloop_kernel import telemetry
 from everloop_kernel.errors import PermanentError
 from everloop_kernel.recorder import Message, Subscription, Transaction
 from everloop_schemas.cloudevents import decode
-from everloop_schemas.events import Event, ModelLoaded, ModelTrained
+from everloop_schemas.events import DataProfiled, Event, ModelLoaded, ModelTrained
 from everloop_schemas.rejected import Rejected
 
 from everloop_registry.application.ports import Office, Work
@@ -17,11 +17,11 @@ __all__ = ["GROUP", "subscription"]
 
 GROUP = "everloop-registry"
 
-_EVENTS: dict[str, type[Event]] = {event.topic: event for event in (ModelTrained, ModelLoaded)}
+_EVENTS: dict[str, type[Event]] = {event.topic: event for event in (ModelTrained, ModelLoaded, DataProfiled)}
 
 
 def subscription(office: Office, work_in: Callable[[Transaction], Work]) -> Subscription:
-    """The registry's one subscription: trained models, and what serving loaded."""
+    """The registry's one subscription: trained models and their data, and what serving loaded."""
     return Subscription(group=GROUP, topics=tuple(_EVENTS), handler=partial(_handle, office, work_in))
 
 
@@ -50,3 +50,5 @@ async def _act(event: Event, work: Work, office: Office) -> None:
         await review_model(event, work, office)
     elif isinstance(event, ModelLoaded):
         await work.add_load(event)
+    elif isinstance(event, DataProfiled):
+        await work.add_profile(event)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from everloop_features import Compiled, State, StateFormatError, StateReader
-from everloop_features.packing import PENDING, split_key
+from everloop_features.packing import CLOCK, PENDING, SETTLED, split_key
 from everloop_kernel.settings import KafkaSettings
 from everloop_kernel.table import Table
 from everloop_schemas.topics import TOPICS
@@ -43,8 +43,8 @@ class _FollowedState:
     def _change(
         self, topic: str, key: bytes, value: bytes | None, _headers: Sequence[tuple[str, bytes | None]]
     ) -> None:
-        if split_key(key)[0] == PENDING:
-            return  # records that wait for their labels: only the stream needs them
+        if split_key(key)[0] in (CLOCK, PENDING, SETTLED):
+            return  # only the stream needs them
         try:
             self._state.load(key, value)
         except (StateFormatError, ValueError) as error:

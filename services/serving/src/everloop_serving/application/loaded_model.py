@@ -115,8 +115,12 @@ class LoadedModel:
 
     def answer(self, row: Row) -> tuple[list[Value], float]:
         """The row's vector and the model's output for it."""
-        values = self._vector(row.fields, row.event_time_us, self.state.reader)
-        return values, self._predict(self._encode(values))
+        values = self.vector(row.fields, row.event_time_us)
+        return values, self.output(values)
+
+    def output(self, values: list[Value]) -> float:
+        """The model's output for a vector."""
+        return self._predict(self._encode(values))
 
     def key_and_partition(self, row: Row) -> tuple[bytes, int]:
         """Where the row's records lie, and so its prediction."""

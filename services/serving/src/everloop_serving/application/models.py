@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from everloop_serving.application.loaded_model import LoadedModel
 from everloop_serving.domain.routing import challenger_answers
 
@@ -18,8 +20,7 @@ class ModelNotReady(Exception):  # noqa: N818  (a state, not a defect)
     """The model is deployed but cannot answer yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """The model that answers a request, why, and how likely that was."""
 
     model: LoadedModel

@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
+import msgspec
 from everloop_kernel import telemetry
 from everloop_kernel.stream_writer import Output
 from everloop_schemas.events import Value
@@ -23,8 +23,7 @@ SLICE_ROWS = 64
 _TRACEPARENT_LENGTH = 55
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """Outputs and vectors, row by row."""
 
     choice: Choice
@@ -41,15 +40,39 @@ class Predictions:
         self._publish = publish
         self._metrics = metrics
 
-    def answer(self, choice: Choice, rows: Sequence[Row], traceparent: bytes | None) -> Answer:
-        """Answer a few rows at once; `traceparent` is the caller's."""
-        started = time.perf_counter()
+    def answer(
+        self,
+        choice: Choice,
+        rows: Sequence[Row],
+        traceparent: bytes | None,
+        *,
+        started: float | None = None,
+    ) -> Answer:
+        """Answer a few rows at once; `traceparent` is the caller's, `started` when the request came."""
+        started = time.perf_counter() if started is None else started
         answer = Answer(choice, [], [], [])
         if telemetry.enabled():
             with _span(choice, traceparent):
                 self._extend(answer, rows, started, telemetry.traceparent())
         else:
             self._extend(answer, rows, started, _passed_on(traceparent))
+        self._count(answer, started)
+        return answer
+
+    def answered(
+        self,
+        choice: Choice,
+        row: Row,
+        values: list[Value],
+        output: float,
+        *,
+        started: float,
+        traceparent: bytes | None,
+    ) -> Answer:
+        """Remember the answer to one row that was computed without a span."""
+        age = choice.model.state.age_seconds()
+        self._remember(choice, row, values, output, started, age, _passed_on(traceparent))
+        answer = Answer(choice, [row.id], [output], [values])
         self._count(answer, started)
         return answer
 
@@ -74,11 +97,24 @@ class Predictions:
             answer.ids.append(row.id)
             answer.outputs.append(output)
             answer.vectors.append(values)
-            event = self._writer.prediction(
-                choice, row, values, output,
-                latency_seconds=time.perf_counter() - started, state_age_seconds=age, traceparent=traceparent,
-            )  # fmt: skip
-            self._publish(event)
+            self._remember(choice, row, values, output, started, age, traceparent)
+
+    def _remember(  # noqa: PLR0917  (positions: names would cost a microsecond)
+        self,
+        choice: Choice,
+        row: Row,
+        values: list[Value],
+        output: float,
+        started: float,
+        state_age: float | None,
+        traceparent: str | None,
+    ) -> None:
+        event = self._writer.prediction(
+            choice, row, values, output,
+            latency_seconds=time.perf_counter() - started, state_age_seconds=state_age,
+            traceparent=traceparent,
+        )  # fmt: skip
+        self._publish(event)
 
     def _count(self, answer: Answer, started: float) -> None:
         choice = answer.choice

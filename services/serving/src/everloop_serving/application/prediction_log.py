@@ -32,14 +32,14 @@ Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
 
-class Position(msgspec.Struct, frozen=True, array_like=True):
+class Position(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How far a process has published: its life's name, and the number of its last event."""
 
     life: str
     number: int
 
 
-class Numbered(msgspec.Struct, frozen=True, array_like=True):
+class Numbered(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An event with its place in the order of its life."""
 
     position: Position

@@ -4,32 +4,22 @@ Values are checked for their type only. Ranges and allowed values are ingest's t
 wants an answer for a surprising row, and the model knows missing and unknown.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from everloop_features import microseconds
 from everloop_schemas.pipeline import FieldSpec, Pipeline
 
-from everloop_serving.domain.tensors import FLOATS, INTEGERS, InvalidInput, Tensor
+from everloop_serving.domain.columns import Column, moment
+from everloop_serving.domain.tensors import InvalidInput, Tensor
 
 __all__ = ["ID", "Inputs", "Row"]
 
 ID = "id"
 """The optional input that gives each row its id."""
 _LONGEST_ID = 256
-_NUMERIC = frozenset({*INTEGERS, *FLOATS})
-_ACCEPTED = {
-    "number": _NUMERIC,
-    "integer": _NUMERIC,
-    "boolean": frozenset({"BOOL"}),
-    "category": frozenset({"BYTES"}),
-    "string": frozenset({"BYTES"}),
-    "timestamp": frozenset({"BYTES"}),
-}
-_ADVERTISED = {"number": "FP64", "integer": "INT64", "boolean": "BOOL"}
 
 
 @dataclass(slots=True)  # freezing it would cost two microseconds a row
@@ -42,93 +32,6 @@ class Row:
     fields: dict[str, Any]
 
 
-def _moment(text: str) -> datetime:
-    """An RFC 3339 time in UTC; ValueError for another text or one without a zone."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("the zone is missing")
-    try:
-        return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("the time is out of range") from error
-
-
-def _number(value: Any) -> float:
-    if type(value) is float and math.isfinite(value):
-        return value
-    if type(value) is int and -(2**64) < value < 2**64:
-        return float(value)
-    raise ValueError("is no finite number")
-
-
-def _integer(value: Any) -> int:
-    if type(value) is int or (type(value) is float and value.is_integer()):
-        return int(value)
-    raise ValueError("is no whole number")
-
-
-def _boolean(value: Any) -> bool:
-    if type(value) is bool:
-        return value
-    raise ValueError("is not true or false")
-
-
-def _text(value: Any) -> str:
-    if type(value) is str:
-        return value
-    raise ValueError("is no text")
-
-
-def _time(value: Any) -> str:
-    _moment(_text(value))
-    return str(value)
-
-
-_READERS: dict[str, Callable[[Any], Any]] = {
-    "number": _number,
-    "integer": _integer,
-    "boolean": _boolean,
-    "category": _text,
-    "string": _text,
-    "timestamp": _time,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    name: str
-    kind: str
-    nullable: bool
-    accepted: frozenset[str]
-    read: Callable[[Any], Any]
-
-    def values(self, data: Sequence[Any]) -> list[Any]:
-        """Checked values; NaN in a tensor is a missing value."""
-        read = self.read
-        try:
-            if self.nullable:
-                return [None if value is None else read(value) for value in data]
-            return [read(value) for value in data]
-        except ValueError:
-            return [self.value(value) for value in data]
-
-    def value(self, value: Any) -> Any:
-        """One checked value, or InvalidInput that says what is wrong with it."""
-        if value is None or value != value:  # noqa: PLR0124  (NaN)
-            if self.nullable:
-                return None
-            raise InvalidInput(f"input {self.name!r} must not be null")
-        try:
-            return self.read(value)
-        except ValueError as error:
-            shown = str(value)[:100]
-            raise InvalidInput(f"input {self.name!r}: {shown!r} {_reason(self.kind, error)}") from None
-
-
-def _reason(kind: str, error: ValueError) -> str:
-    return "is no RFC 3339 time with a zone" if kind == "timestamp" else str(error)
-
-
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """The inputs of one pipeline version."""
@@ -136,7 +39,7 @@ class Inputs:
     pipeline: str
     event_time: str
     most_rows: int
-    columns: Mapping[str, _Column]
+    columns: Mapping[str, Column]
     missing: Mapping[str, None] = field(repr=False)
 
     @classmethod
@@ -147,10 +50,7 @@ class Inputs:
             **observation.fields,
             observation.event_time: FieldSpec(type="timestamp"),
         }
-        columns = {
-            name: _Column(name, spec.type, spec.nullable, _ACCEPTED[spec.type], _READERS[spec.type])
-            for name, spec in specs.items()
-        }
+        columns = {name: Column.of(name, spec) for name, spec in specs.items()}
         return cls(
             pipeline.pipeline, observation.event_time, most_rows, columns, dict.fromkeys(observation.fields)
         )
@@ -158,7 +58,7 @@ class Inputs:
     def metadata(self) -> list[dict[str, Any]]:
         """The inputs as the protocol describes a model."""
         return [
-            {"name": column.name, "datatype": _ADVERTISED.get(column.kind, "BYTES"), "shape": [-1]}
+            {"name": column.name, "datatype": column.advertised, "shape": [-1]}
             for column in self.columns.values()
         ]
 
@@ -171,6 +71,25 @@ class Inputs:
         Raises:
             InvalidInput: for an unknown, missing, repeated or malformed input.
         """
+        row = self._plain_row(tensors, request_id)
+        return self._rows(tensors, request_id) if row is None else [row]
+
+    def _plain_row(self, tensors: Sequence[Tensor], request_id: str) -> Row | None:
+        """The row of the commonest request, with one value an input, in half the time.
+
+        None for any other, and for one that is wrong: `_rows` then says in what.
+        """
+        columns = self.columns
+        try:
+            fields = {tensor.name: columns[tensor.name].single(tensor) for tensor in tensors}
+        except (KeyError, ValueError):
+            return None
+        if not fields or len(fields) != len(tensors):
+            return None
+        self._check_complete(fields)
+        return self._row(request_id, fields)
+
+    def _rows(self, tensors: Sequence[Tensor], request_id: str) -> list[Row]:
         columns: dict[str, Sequence[Any]] = {}
         count = len(tensors[0].data) if tensors else 0
         for tensor in tensors:
@@ -219,7 +138,7 @@ class Inputs:
         event_time_us = now_us
         for name, value in record.items():
             if name == self.event_time:
-                event_time_us = microseconds(_moment(self._known(name).value(value)))
+                event_time_us = microseconds(moment(self._known(name).value(value)))
             elif name != ID:
                 column = self._known(name)
                 fields[name] = None if value is None else column.value(value)
@@ -229,10 +148,10 @@ class Inputs:
         return fields, event_time_us
 
     def _row(self, row_id: str, fields: dict[str, Any]) -> Row:
-        moment = _moment(fields.pop(self.event_time))
-        return Row(row_id, moment, microseconds(moment), {**self.missing, **fields})
+        event_time = moment(fields.pop(self.event_time))
+        return Row(row_id, event_time, microseconds(event_time), {**self.missing, **fields})
 
-    def _known(self, name: str) -> _Column:
+    def _known(self, name: str) -> Column:
         column = self.columns.get(name)
         if column is None:
             raise InvalidInput(
@@ -243,16 +162,7 @@ class Inputs:
     def _column(self, tensor: Tensor) -> Sequence[Any]:
         if tensor.name == ID:
             return [_checked_id(value) for value in tensor.data]
-        column = self._known(tensor.name)
-        if tensor.datatype not in column.accepted:
-            raise InvalidInput(
-                f"input {tensor.name!r} has the datatype {tensor.datatype!r}; "
-                f"a {column.kind} takes {', '.join(sorted(column.accepted))}"
-            )
-        bounds = INTEGERS.get(tensor.datatype)
-        if bounds is not None:
-            _check_bounds(tensor, *bounds)
-        return column.values(tensor.data)
+        return self._known(tensor.name).checked(tensor)
 
     def _check_complete(self, given: Mapping[str, Any]) -> None:
         if len(given) == len(self.columns):
@@ -273,12 +183,6 @@ def _check_shape(tensor: Tensor, count: int) -> None:
         )
     if values != count:
         raise InvalidInput(f"input {tensor.name!r} has {values} rows, the first input {count}")
-
-
-def _check_bounds(tensor: Tensor, lowest: int, highest: int) -> None:
-    for value in tensor.data:
-        if value is not None and not (type(value) is int and lowest <= value <= highest):
-            raise InvalidInput(f"input {tensor.name!r}: {str(value)[:100]!r} is no {tensor.datatype}")
 
 
 def _row_ids(request_id: str, count: int) -> list[str]:

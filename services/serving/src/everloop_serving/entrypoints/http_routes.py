@@ -1,33 +1,22 @@
 """The HTTP API: Open Inference Protocol v2, the plain JSON route, health and metrics."""
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
-from everloop_kernel.errors import one_line
-from everloop_kernel.http_message import Request, Response, json_response
+from everloop_kernel.http_message import Deferred, Request, Response, json_response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from everloop_serving.application.models import ModelNotReady, Models, UnknownModel
-from everloop_serving.domain.tensors import InvalidInput
-from everloop_serving.entrypoints.access import Access, Refused
+from everloop_serving.application.models import Models
+from everloop_serving.entrypoints.access import Access
+from everloop_serving.entrypoints.errors import Errors, UnsupportedContent
 from everloop_serving.entrypoints.infer_http import Inference
 from everloop_serving.entrypoints.model_metadata import model_metadata, server_metadata
-from everloop_serving.metrics import HotMetrics
 
-__all__ = ["Reporting", "Routes", "error_response"]
+__all__ = ["Reporting", "Routes"]
 
 _MOST_PARTS = 8
-_log = logging.getLogger(__name__)
-
-
-def error_response(status: int, message: str, *headers: tuple[bytes, bytes]) -> Response:
-    """An error as the Open Inference Protocol writes it."""
-    answer = json_response({"error": message}, status)
-    answer.headers += headers
-    return answer
 
 
 class Reporting(Protocol):
@@ -98,12 +87,12 @@ class Routes:
         models: Models,
         inference: Inference,
         access: Access,
-        metrics: HotMetrics,
+        errors: Errors,
         components: Sequence[Reporting],
     ) -> None:
         self._models = models
         self._access = access
-        self._metrics = metrics
+        self._errors = errors
         self._components = components
         self._posted = {
             "infer": inference.infer,
@@ -123,50 +112,31 @@ class Routes:
         """Answer at once, or with an awaitable for a request of many rows."""
         try:
             answer = self._route(request)
-        except Exception as error:  # noqa: BLE001  (`_failure` tells ours from the caller's)
-            return self._failure(error)
-        return answer if isinstance(answer, Response) else self._guarded(answer)
+        except Exception as error:  # noqa: BLE001  (`Errors` tells ours from the caller's)
+            return self._errors.of(error)
+        return answer if isinstance(answer, Response | Deferred) else self._guarded(answer)
 
     async def _guarded(self, answer: Awaitable[Response]) -> Response:
         try:
             return await answer
         except Exception as error:  # noqa: BLE001  (same)
-            return self._failure(error)
+            return self._errors.of(error)
 
     def _route(self, request: Request) -> "Response | Awaitable[Response]":
         target = resolve(request.target)
         if target is None:
-            return self._error("not-found", 404, "there is no such resource; see /v2")
+            return self._errors.refuse("not-found", 404, "there is no such resource; see /v2")
         if target.kind in _POSTED:
             if request.method != b"POST":
-                return self._error("method", 405, "only POST is answered here", (b"allow", b"POST"))
+                return self._errors.refuse("method", 405, "only POST is answered here", (b"allow", b"POST"))
             self._access.check(request.headers, target.model)
             _check_content(request)
             return self._posted[target.kind](request, target.model, target.version)
         if request.method not in (b"GET", b"HEAD"):
-            return self._error("method", 405, "only GET is answered here", (b"allow", b"GET, HEAD"))
+            return self._errors.refuse("method", 405, "only GET is answered here", (b"allow", b"GET, HEAD"))
         if target.kind not in _OPEN:
             self._access.check(request.headers, target.model)
         return self._getters[target.kind](target)
-
-    def _failure(self, error: Exception) -> Response:
-        match error:
-            case InvalidInput():
-                return self._error("invalid", 400, str(error))
-            case UnknownModel():
-                return self._error("unknown-model", 404, error.args[0])
-            case ModelNotReady():
-                return self._error("not-ready", 503, str(error), (b"retry-after", b"1"))
-            case Refused():
-                return self._error(error.kind, error.status, str(error), *error.headers)
-            case _UnsupportedContent():
-                return self._error("content-type", 415, str(error))
-        _log.error("a request failed: %s", one_line(error), exc_info=error)
-        return self._error("internal", 500, "the request could not be answered; the service's log says why")
-
-    def _error(self, kind: str, status: int, message: str, *headers: tuple[bytes, bytes]) -> Response:
-        self._metrics.refused("http", kind)
-        return error_response(status, message, *headers)
 
     def _ready(self) -> Response:
         """200 when all components are ready, else 503; both list them."""
@@ -189,14 +159,10 @@ class Routes:
         return json_response({"name": model.name, "ready": True})
 
 
-class _UnsupportedContent(Exception):  # noqa: N818  (the caller's mistake)
-    """The body is of a kind that is not read."""
-
-
 def _check_content(request: Request) -> None:
     kind = request.headers.get(b"content-type")
     if kind is not None and not kind.lower().startswith((b"application/json", b"application/octet-stream")):
-        raise _UnsupportedContent("send the body as application/json")
+        raise UnsupportedContent("send the body as application/json")
     encoding = request.headers.get(b"content-encoding", b"identity")
     if encoding.lower() != b"identity":
-        raise _UnsupportedContent("send the body without a content encoding")
+        raise UnsupportedContent("send the body without a content encoding")

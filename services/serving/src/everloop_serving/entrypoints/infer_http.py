@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
-from everloop_kernel.http_message import Request, Response, json_response
+from everloop_kernel.http_message import Deferred, Request, Response, json_response
 from everloop_schemas.rejected import Rejected
 from everloop_schemas.strict_json import strict_json
 
@@ -15,8 +15,10 @@ from everloop_serving.application.loaded_model import LoadedModel
 from everloop_serving.application.models import Choice, Models
 from everloop_serving.application.online import read_online
 from everloop_serving.application.predict import SLICE_ROWS, Answer, Predictions
+from everloop_serving.application.turn import Turn
 from everloop_serving.domain.inputs import Row
 from everloop_serving.domain.tensors import InvalidInput
+from everloop_serving.entrypoints.errors import Errors
 from everloop_serving.entrypoints.oip_json import BINARY_HEADER, body_of, read_request
 
 __all__ = ["Inference"]
@@ -27,9 +29,11 @@ _OCTETS = b"application/octet-stream"
 class Inference:
     """Turns requests into rows and answers into bodies."""
 
-    def __init__(self, models: Models, predictions: Predictions) -> None:
+    def __init__(self, models: Models, predictions: Predictions, errors: Errors) -> None:
         self._models = models
         self._predictions = predictions
+        self._errors = errors
+        self._turn = Turn(predictions)
 
     def infer(self, request: Request, model: str, version: str | None) -> "Response | Awaitable[Response]":
         """`POST /v2/models/{m}[/versions/{v}]/infer`."""
@@ -99,9 +103,27 @@ class Inference:
         traceparent: bytes | None,
         respond: Callable[[Answer], Response],
     ) -> "Response | Awaitable[Response]":
+        if len(rows) == 1:
+            return self._with_others(choice, rows[0], traceparent, respond)
         if len(rows) <= SLICE_ROWS:
             return respond(self._predictions.answer(choice, rows, traceparent))
         return self._later(choice, rows, traceparent, respond)
+
+    def _with_others(
+        self, choice: Choice, row: Row, traceparent: bytes | None, respond: Callable[[Answer], Response]
+    ) -> Deferred:
+        """With the single rows of other requests that are here too."""
+        deferred = Deferred()
+
+        def done(outcome: Answer | Exception) -> None:
+            try:
+                response = self._errors.of(outcome) if isinstance(outcome, Exception) else respond(outcome)
+            except Exception as error:  # noqa: BLE001  (`Errors` tells ours from the caller's)
+                response = self._errors.of(error)
+            deferred.give(response)
+
+        self._turn.ask(choice, row, traceparent, done)
+        return deferred
 
     async def _later(
         self,

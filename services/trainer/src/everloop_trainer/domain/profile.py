@@ -3,6 +3,7 @@
 Windows and days are of event time, so that history that was loaded at once has a profile too.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -120,6 +121,7 @@ def _number(values: Sequence[Any], blocks: Blocks, measures: dict[str, MeasuredS
         "low": low,
         "high": high,
         "minimum": float(present.min()),
+        "mean": math.fsum(present.tolist()) / len(present),
         "median": float(np.quantile(present, 0.5, method="lower")),
         "maximum": float(present.max()),
     }
