@@ -84,17 +84,17 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-async def prepare(kafka: KafkaSettings, text: str, more: Iterable[str] = ()) -> int:
+async def prepare(kafka: KafkaSettings, text: str, more: Iterable[str] = (), revision: int = 1) -> int:
     """A pipeline's topics, further ones as widely partitioned, and the pipeline itself; its partitions."""
     pipeline = load(text)
     name, partitions = pipeline.pipeline, pipeline.partitions
     topics = {**platform_topics(), **pipeline_topics(name, partitions)}
     await ensure_topics(kafka, {**topics, **dict.fromkeys(more, (partitions, {}))})
     event = PipelineDefined.model_validate(
-        {"pipeline": name, "version": 1, "definition": to_definition(pipeline), "sha256": "0" * 64,
+        {"pipeline": name, "version": revision, "definition": to_definition(pipeline), "sha256": "0" * 64,
          "partitions": partitions, "defined_at": "2013-01-01T00:00:00Z", "defined_by": "bench"}
     )  # fmt: skip
-    value, headers = cloudevents.encode(event, id="1", source="bench")
+    value, headers = cloudevents.encode(event, id=str(revision), source="bench")
     async with plain_producer(kafka) as producer:
         await producer.send_and_wait(event.topic, value, name.encode(), headers=headers)
     return partitions

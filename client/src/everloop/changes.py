@@ -33,8 +33,8 @@ class Change:
         cost = self.replay
         size = f"at most {cost.rows} rows, {cost.bytes / _MEBIBYTE:.1f} MiB"
         return (
-            f"{self.pipeline} would have version {self.version}. Its features replay the log: {size}, about "
-            f"{cost.seconds:.0f} s on one core; new records wait behind it for their vectors."
+            f"{self.pipeline} would have version {self.version}. Its features replay the log beside live "
+            f"records: {size}, about {cost.seconds:.0f} s with {cost.share:.0%} of feature's time."
         )
 
 
@@ -46,5 +46,6 @@ def plan_apply(client: Client, pipeline: Pipeline) -> Change:
     current = client.pipeline(name)
     if canonical.dumps(current["definition"]) == canonical.dumps(to_definition(pipeline)):
         return Change(name, "unchanged", current["version"], None)
-    cost = run(replay_cost(KafkaSettings(bootstrap_servers=client.addresses.kafka), name))
+    addresses = client.addresses
+    cost = run(replay_cost(KafkaSettings(bootstrap_servers=addresses.kafka), name, addresses.feature))
     return Change(name, "changed", current["version"] + 1, cost)

@@ -94,6 +94,12 @@ class Rig:
             process.kill()
             process.wait()
 
+    def end(self, service: str) -> None:
+        """Let it leave its group, so that the next one need not wait for the session to end."""
+        process = self.processes.pop(service)
+        process.terminate()
+        process.wait(30)
+
     def define(self, name: str, text: str = PIPELINE, version: int = 1) -> Pipeline:
         """What the registry does: topics, then the definition, on Kafka and to those who ask."""
         pipeline = load(text.replace("NAME", name))

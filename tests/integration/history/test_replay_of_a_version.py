@@ -1,20 +1,29 @@
-"""A changed pipeline replays its log: to the bytes of streaming, and from where it was killed."""
+"""A changed pipeline replays its log beside live records: to the bytes of streaming, whatever is killed."""
 
 import json
 import random
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from aiokafka import TopicPartition
 from everloop.changes import plan_apply
 from everloop.history.log import run
-from everloop.replays import replays_under_way
+from everloop.replays import Replay, replays_under_way
 from everloop_features import compile as compile_features
-from everloop_features.packing import CLOCK, DEFINITION, PENDING, SETTLED, split_key, version_of
+from everloop_features.packing import (
+    CLOCK,
+    DEFINITION,
+    PENDING,
+    SETTLED,
+    cut_key,
+    split_key,
+    unpack_formatted,
+    version_of,
+)
 from everloop_kernel.kafka import plain_producer
 from everloop_kernel.kafka_reading import read_to_end
 from everloop_schemas.pipeline import load
@@ -24,6 +33,8 @@ pytestmark = pytest.mark.integration
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 ROWS = 2_000
+HISTORY, LIVE = 1_200, 1_700
+"""A change comes at the first row; rows up to the second one come while it is replayed."""
 FEW = 600
 NEW = PIPELINE.replace("n: count(window='1h'", "n: count(window='5h'").replace("size / 3", "size / 7")
 
@@ -48,6 +59,15 @@ def records(partition: int) -> list[dict[str, Any]]:
             record["fields"] = {"shop": found[-1]["fields"]["shop"], "gain": chance.uniform(-1, 1)}
         found.append(record)
     return found
+
+
+@dataclass(frozen=True)
+class Killed:
+    """What there was when the service was killed in mid-replay."""
+
+    shown: list[Replay]
+    done: int
+    cuts: list[list[Any]]
 
 
 LOGS = [records(partition) for partition in range(2)]
@@ -93,45 +113,97 @@ async def state(rig: Rig, name: str, version: int) -> tuple[dict[bytes, bytes], 
     return {key: value for key, value in groups.items() if value is not None}, waiting
 
 
+async def cuts(rig: Rig, name: str) -> list[list[Any]]:
+    """What is recorded of version 2 on each partition: where its vectors begin, and whose end there."""
+    records = await read(rig, f"feature-state-changed-v1.{name}")
+    return [unpack_formatted(record.value) for record in records if record.key == cut_key(2)]
+
+
 def counted(rig: Rig, name: str, version: int) -> int:
     return len(run(vectors(rig, name, version)))
 
 
-def test_a_version_applied_later_gives_the_bytes_of_one_that_streamed_from_the_start(rig: Rig) -> None:
-    """Otherwise a model trained after a change has seen features that production never computes."""
-    rig.define("fresh", NEW, version=2)
-    run(publish(rig, "fresh", 0, ROWS))
-    rig.define("changed", PIPELINE, version=1)
-    run(publish(rig, "changed", 0, ROWS - 500))
-    before = sum(r["kind"] == "observation" for log in LOGS for r in log[: ROWS - 500])
-    wait_for(lambda: counted(rig, "changed", 1) == before, 60, rig.log("feature"))
+def observations(rows: int) -> int:
+    """How many there are among the first so many rows of each partition."""
+    return sum(record["kind"] == "observation" for log in LOGS for record in log[:rows])
 
-    rig.kill("feature")
-    rig.start("feature", EVERLOOP_FEATURE_MAX_RECORDS="10")
+
+def restart(rig: Rig, **settings: str) -> None:
+    if "feature" in rig.processes:
+        rig.end("feature")
+    rig.start("feature", **settings)
     rig.wait_ready("feature")
+
+
+@pytest.fixture(scope="module")
+def killed(rig: Rig) -> Killed:
+    """Two changed pipelines, one changed again at once; the service killed in mid-replay, started again."""
+    for name, version in (("fresh", 2), ("steady", 1), ("changed", 1), ("mended", 1)):
+        rig.define(name, NEW if version == 2 else PIPELINE, version)
+    for name, rows in (("fresh", ROWS), ("steady", LIVE), ("changed", HISTORY), ("mended", FEW)):
+        run(publish(rig, name, 0, rows))
+    wait_for(lambda: counted(rig, "changed", 1) == observations(HISTORY), 60, rig.log("feature"))
+    wait_for(lambda: counted(rig, "mended", 1) == observations(FEW), 60, rig.log("feature"))
+
+    # slices of 50 rows, each followed by a rest that is 49 times as long
+    restart(rig, EVERLOOP_FEATURE_MAX_RECORDS="50", EVERLOOP_FEATURE_REPLAY_SHARE="0.02")
+    rig.define("mended", NEW.replace("5h", "2h"), version=2)
+    wait_for(lambda: counted(rig, "mended", 2) > 0, 60, rig.log("feature"))
+    rig.define("mended", NEW, version=3)
     rig.define("changed", NEW, version=2)
     wait_for(lambda: counted(rig, "changed", 2) > 0, 60, rig.log("feature"))
+    run(publish(rig, "changed", HISTORY, LIVE))
+    wait_for(lambda: counted(rig, "changed", 1) == observations(LIVE), 60, rig.log("feature"))
+    shown = replays_under_way(rig.url("feature"))
     rig.kill("feature")
-    done = counted(rig, "changed", 2)
-    assert 0 < done < OBSERVATIONS, "the kill came too late to show anything"
+    found = Killed(shown, counted(rig, "changed", 2), run(cuts(rig, "changed")))
+    restart(rig, EVERLOOP_FEATURE_REPLAY_SHARE="1")
+    return found
 
-    run(publish(rig, "changed", ROWS - 500, ROWS))
-    rig.start("feature", EVERLOOP_FEATURE_MAX_RECORDS="500")
-    wait_for(lambda: counted(rig, "changed", 2) >= OBSERVATIONS, 90, rig.log("feature"))
-    wait_for(lambda: counted(rig, "fresh", 2) >= OBSERVATIONS, 60, rig.log("feature"))
-    assert run(vectors(rig, "changed", 2)) == run(vectors(rig, "fresh", 2))
-    assert run(state(rig, "changed", 2)) == run(state(rig, "fresh", 2))
+
+def test_a_version_replays_beside_live_records_and_takes_over_at_a_cut(rig: Rig, killed: Killed) -> None:
+    """Otherwise a change stops production, or a model trained after it has seen features nobody computes."""
+    assert 0 < killed.done < observations(HISTORY), "live records waited for the replay"
+    assert killed.cuts == []
+    wait_for(lambda: counted(rig, "changed", 2) == observations(LIVE), 60, rig.log("feature"))
     metrics = httpx.get(f"{rig.url('feature')}/metrics").text
     (again,) = re.findall(r'everloop_feature_vectors_total\{pipeline="changed"\} (\S+)', metrics)
-    assert float(again) == OBSERVATIONS - done, "the replay went on where it was, not from the beginning"
-    assert replays_under_way(rig.url("feature")) == []
+    went_on = observations(LIVE) - killed.done
+    assert float(again) == went_on, "the replay began again instead of going on where it was"
+    wait_for(lambda: len(run(cuts(rig, "changed"))) == 2, 20, "the cut is not recorded")
+    assert run(cuts(rig, "changed")) == [[LIVE, 1], [LIVE, 1]]
+
+    run(publish(rig, "changed", LIVE, ROWS))
+    wait_for(lambda: counted(rig, "changed", 2) == OBSERVATIONS, 60, rig.log("feature"))
+    wait_for(lambda: counted(rig, "fresh", 2) == OBSERVATIONS, 60, rig.log("feature"))
+    wait_for(lambda: counted(rig, "steady", 1) == observations(LIVE), 60, rig.log("feature"))
+    assert run(vectors(rig, "changed", 2)) == run(vectors(rig, "fresh", 2))
+    assert run(vectors(rig, "changed", 1)) == run(vectors(rig, "steady", 1))
+    assert run(state(rig, "changed", 2)) == run(state(rig, "fresh", 2))
+    wait_for(lambda: run(state(rig, "changed", 1))[0] == {}, 20, "the state of version 1 is still there")
 
 
-def test_a_replay_shows_how_far_it_is_and_what_it_will_take(rig: Rig) -> None:
-    """Whoever waits for a version must see that it moves."""
+def test_a_second_change_gives_up_the_first_replay(rig: Rig, killed: Killed) -> None:
+    """Whoever mends a mistake at once gets the mended version, and nothing of the mistake in the state."""
+    wait_for(lambda: counted(rig, "mended", 3) == observations(FEW), 60, rig.log("feature"))
+    run(publish(rig, "mended", FEW, FEW + 100))
+    wait_for(lambda: counted(rig, "mended", 3) == observations(FEW + 100), 60, rig.log("feature"))
+    assert counted(rig, "mended", 1) == observations(FEW)
+    assert counted(rig, "mended", 2) < observations(FEW)
+    wait_for(lambda: run(state(rig, "mended", 2))[0] == {}, 20, "the state of the mistake is still there")
+
+
+def test_a_replay_shows_how_far_it_is(rig: Rig, killed: Killed) -> None:
+    """Whoever waits for a version must see that it moves, and when it is over."""
+    (changed,) = (one for one in killed.shown if one.pipeline == "changed")
+    assert 0 < changed.position < changed.target <= 2 * LIVE
+    wait_for(lambda: not replays_under_way(rig.url("feature")), 60, rig.log("feature"))
+
+
+def test_a_dry_run_says_what_a_change_will_take(rig: Rig) -> None:
+    """Nobody should learn of an hour's replay after it has begun."""
     rig.define("watched", PIPELINE, version=1)
     run(publish(rig, "watched", 0, FEW))
-    wait_for(lambda: counted(rig, "watched", 1) == 2 * FEW * 2 // 3, 60, rig.log("feature"))
     with rig.client() as client:
         change = plan_apply(client, load(NEW.replace("NAME", "watched")))
     assert change.outcome == "changed"
@@ -140,14 +212,3 @@ def test_a_replay_shows_how_far_it_is_and_what_it_will_take(rig: Rig) -> None:
     assert change.replay.rows == 2 * FEW
     size = sum(len(json.dumps(record)) for log in LOGS for record in log[:FEW])
     assert change.replay.bytes == pytest.approx(size, rel=0.1)
-    rig.kill("feature")
-    rig.start("feature", EVERLOOP_FEATURE_MAX_RECORDS="10")
-    rig.wait_ready("feature")
-    rig.define("watched", NEW, version=2)
-    seen = []
-    wait_for(lambda: seen.append(replays_under_way(rig.url("feature"))) or seen[-1], 30, rig.log("feature"))
-    (replay,) = seen[-1]
-    assert (replay.pipeline, replay.position < replay.target) == ("watched", True)
-    assert replay.target <= 2 * FEW
-    wait_for(lambda: not replays_under_way(rig.url("feature")), 90, rig.log("feature"))
-    assert msgspec.json.decode(run(vectors(rig, "watched", 2))[-1])["pipeline_version"] == 2

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from everloop_kernel import stream as stream_module
 from everloop_kernel.exactly_once import Verdict, check
 from everloop_kernel.stream import StreamProcessor
+from everloop_kernel.stream_batches import Batches
 from everloop_kernel.stream_lane import Lane
 from everloop_kernel.stream_writer import Output, PartitionWriter
 
@@ -212,14 +213,14 @@ async def test_a_transaction_that_fails_leaves_no_state_behind(
     """A count that a failed attempt has raised would be wrong for ever after."""
     _FailingOnce(monkeypatch)
     if not fixed:
-        commit = Lane._commit
 
-        async def apply_first(self: Lane, records: Any, outputs: Any, dead: Any) -> None:
-            assert self._task is not None
-            self._task.apply(self._task.count + len(outputs))
-            await commit(self, records, outputs, dead)
+        async def apply_first(self: Batches, task: Any, records: Any, poison: Any) -> None:
+            assert poison is None
+            step = task.derive(records)
+            task.apply(step.state)
+            await self._commit(len(records), step, records[-1].offset + 1, task.generation)
 
-        monkeypatch.setattr(Lane, "_commit", apply_first)
+        monkeypatch.setattr(Batches, "_live", apply_first)
     await stream.send(VALUES)
     async with running(stream.processor(max_records=20)):
         numbered = await _settled(stream, until)

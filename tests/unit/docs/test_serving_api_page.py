@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from everloop_serving.domain.inputs import _ACCEPTED
+from everloop_serving.domain.columns import _ACCEPTED
 from everloop_serving.entrypoints import http_routes
 from everloop_serving.proto import inference_pb2
 

@@ -1,12 +1,14 @@
 """Log records in, Kafka records out: keys, partitions, headers, poison."""
 
 import dataclasses
+import math
 from typing import Any
 
 import msgspec
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from everloop_feature.adapters.opening import TaskOpener
+from everloop_feature.adapters.progress import Progress
 from everloop_feature.adapters.task import FeatureTask
 from everloop_feature.application.pipelines import Pipelines
 from everloop_feature.entrypoints.decisions import Decisions
@@ -200,14 +202,50 @@ def test_a_replay_is_in_the_metrics_until_it_is_over() -> None:
     before.apply(step.state)
     written = [one for one in step.outputs if one.topic.startswith("feature-state")]
     replaying = task(defined(2))
+    replaying.resume("v1")
     replaying.restore(
         [ConsumerRecord(*LOG, 0, 0, 0, key, value, None, 0, 0, ()) for _, _, key, value, _ in written]
     )
-    for first, last, shown in ((0, 4, (4.0, 10.0)), (4, 12, (12.0, 12.0))):
-        replaying.apply(replaying.derive([observation(offset) for offset in range(first, last)]).state)
-        names = ("everloop_feature_replay_position", "everloop_feature_replay_target")
-        labels = {"pipeline": "shops", "partition": "3"}
-        assert tuple(REGISTRY.get_sample_value(name, labels) for name in names) == shown
+    assert replaying.catch_up_from(10) == 0
+    assert shown() == (0, 10)
+    replaying.apply(replaying.derive_past([observation(offset) for offset in range(4)], None).state)
+    assert shown() == (4, 10)
+    replaying.apply(replaying.derive([observation(offset) for offset in (10, 11)]).state)
+    assert shown() == (4, 12)
+    replaying.apply(replaying.derive_past([observation(offset) for offset in range(4, 12)], 12).state)
+    assert shown() == (12, 12)
+    assert shown("rows_per_second", "seconds_left") == (0, 0)
+    assert REGISTRY.get_sample_value("everloop_feature_cut", {**PARTITION, "version": "2"}) == 12
+
+
+PARTITION = {"pipeline": "shops", "partition": "3"}
+
+
+def shown(*names: str) -> tuple[float | None, ...]:
+    names = names or ("position", "target")
+    return tuple(REGISTRY.get_sample_value(f"everloop_feature_replay_{name}", PARTITION) for name in names)
+
+
+def test_the_pace_of_a_replay_says_when_it_ends() -> None:
+    """Two thousand rows a second against a thousand live ones close a gap of ten thousand in ten seconds."""
+    now = [0.0]
+    progress = Progress("shops", 3, clock=lambda: now[0])
+    for now[0], position, target in ((0.0, 0, 10_000), (1.0, 2_000, 11_000), (2.0, 4_000, 12_000)):
+        progress.note(position, target)
+    assert shown("rows_per_second", "seconds_left") == (2_000, 8.0)
+    now[0] = 3.0
+    progress.note(4_000, 15_000)
+    assert shown("seconds_left") == (math.inf,), "live records come faster"
+
+
+def test_poison_of_the_past_is_not_set_aside_again() -> None:
+    """It is in the dead letters since it was live; a replay that adds it again makes people look twice."""
+    replaying = task(defined(2))
+    replaying.resume("v1")
+    replaying.catch_up_from(3)
+    step = replaying.derive_past([observation(0), log_record(1, b"poison"), observation(2)], 3)
+    assert (step.dead, step.generation) == ([], "v2")
+    assert len(step.state.vectors) == 2
 
 
 def test_unreadable_state_is_said_and_never_a_traceback(caplog) -> None:

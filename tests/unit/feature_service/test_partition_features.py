@@ -1,4 +1,4 @@
-"""One log partition: versions at positions of their own, nothing published twice, old state removed."""
+"""One log partition: versions at positions of their own, replayed beside live records, published at a cut."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from everloop_feature.application.pipelines import Pipelines, UnusablePipelineError, read_version
+from everloop_feature.domain.generation import published_by
 from everloop_feature.domain.partition import (
     Derived,
     LogIncompleteError,
@@ -13,6 +14,7 @@ from everloop_feature.domain.partition import (
     PipelineVersion,
 )
 from everloop_features import Record, State
+from everloop_features.packing import cut_key, unpack_formatted
 from everloop_schemas import canonical
 from everloop_schemas.pipeline import Pipeline, to_definition
 
@@ -46,29 +48,65 @@ def record(offset: int) -> Record:
 
 
 class Partition:
-    """A state topic's partition, and the process that works on it."""
+    """A log partition's state topic and committed offset, and the process that works on it."""
 
     def __init__(self, current: PipelineVersion, *deployed: int) -> None:
         self.topic: dict[bytes, bytes] = {}
+        self.position = 0
+        self.generation: str | None = None
         self.restart(current, *deployed)
 
     def restart(self, current: PipelineVersion, *deployed: int) -> None:
         self.features = PartitionFeatures(current, deployed, read_version)
+        self.features.resume(self.generation)
         for key, value in self.topic.items():
             self.features.restore(key, value)
+        self.position = self.features.begin(0, self.position if self.generation else None)
+        self.start = self.features.catch_up_from(self.position)
+
+    def change(self, current: PipelineVersion, *deployed: int) -> bool:
+        """Another set of versions while the process runs; False when it must read the topic for that."""
+        features = PartitionFeatures(current, deployed, read_version)
+        adopted = features.adopt(self.features)
+        if adopted:
+            self.features = features
+            self.start = self.features.catch_up_from(self.position)
+        return adopted
 
     def handle(self, first: int, last: int) -> Derived:
+        """Live records."""
+        generation = self.features.generation
         derived = self.features.derive(entries(first, last), lambda vector: vector)
+        self.position = last + 1
+        return self._commit(derived, generation)
+
+    def catch_up(self, last: int) -> Derived:
+        """Records of the past, up to one of them or to the live position."""
+        last = min(last, self.position - 1)
+        past = entries(self.features.past_position, last)
+        reached = self.position if last == self.position - 1 else None
+        derived = self.features.derive_past(past, lambda vector: vector, reached)
+        return self._commit(derived, derived.generation)
+
+    def settle(self) -> None:
+        """All that is left to do, one transaction after another."""
+        while self.start is not None:
+            self.catch_up(self.position)
+            self.start = self.features.catch_up_from(self.position)
+
+    def _commit(self, derived: Derived, generation: str | None) -> Derived:
+        self.generation = generation
         self.features.apply(derived)
         for key, value in derived.changes:
             if value is None:
-                del self.topic[key]
+                self.topic.pop(key, None)
             else:
                 self.topic[key] = value
         return derived
 
     def versions(self) -> set[bytes]:
-        return {key.split(b"\x1f")[0] for key in self.topic if not key.endswith(b"definition")}
+        """The versions with state."""
+        return {key.split(b"\x1f")[0] for key in self.topic if not key.endswith(b"definition")} - {b"cut"}
 
     def served(self, used: PipelineVersion, offset: int) -> list[Any]:
         """The vector that serving computes from the topic for a record that comes next."""
@@ -86,23 +124,115 @@ def offsets(derived: Derived) -> list[int]:
 def test_a_restart_goes_on_where_the_state_is() -> None:
     """Wherever the reading begins after a crash, no vector comes twice and none is missing."""
     partition = Partition(version(1))
+    assert partition.start is None
     assert offsets(partition.handle(0, 9)) == [0, 1, 2, 4, 5, 6, 8, 9]
     partition.restart(version(1))
+    assert partition.start is None
     again = partition.handle(0, 12)
     assert offsets(again) == [10, 12]
     assert again.vectors[-1].values == [9.0, 12.0]
 
 
-def test_a_changed_pipeline_replays_the_log() -> None:
-    """The new version's vectors exist for the whole past, as if it had always been there."""
+def test_a_changed_pipeline_replays_the_log_beside_live_records() -> None:
+    """The new version's vectors exist for the whole past; meanwhile the old one's go on, up to the cut."""
     partition = Partition(version(1))
     partition.handle(0, 9)
     partition.restart(version(2, "5m"))
-    assert partition.features.generation == "v2"
-    assert offsets(partition.handle(0, 4)) == [0, 1, 2, 4]
-    assert partition.versions() == {b"v1", b"v2"}  # serving may still need the old one: the new one is behind
-    assert partition.handle(5, 9).vectors[-1].values == [3.0, 9.0]  # the minutes 5, 6 and 8
+    assert partition.start == 0
+    assert partition.features.generation == "v1>v2@0"
+    past = partition.catch_up(4)
+    assert [offsets(past), past.cut] == [[0, 1, 2, 4], None]
+    live = partition.handle(10, 12)
+    assert (offsets(live), live.vectors[-1].values) == ([10, 12], [9.0, 12.0])
+    assert partition.generation == "v1>v2@5"
+    last = partition.catch_up(12)
+    assert (offsets(last), last.cut) == ([5, 6, 8, 9, 10, 12], 13)
+    assert last.vectors[-1].values == [3.0, 12.0]  # the minutes 8, 9 and 10
+    assert partition.generation == "v2"
+    assert unpack_formatted(partition.topic[cut_key(2)]) == [13, 1]
+    assert offsets(partition.handle(13, 14)) == [13, 14]
+    partition.start = partition.features.catch_up_from(15)
+    partition.settle()
     assert partition.versions() == {b"v2"}
+
+
+def test_a_killed_replay_goes_on_where_its_last_transaction_was() -> None:
+    """Days of replay must not begin again with each deployment of the service."""
+    partition = Partition(version(1))
+    partition.handle(0, 99)
+    partition.restart(version(2, "5m"))
+    partition.catch_up(39)
+    partition.restart(version(2, "5m"))
+    assert (partition.start, partition.features.published) == (40, 1)
+    assert offsets(partition.handle(100, 101)) == [100, 101]
+    assert offsets(partition.catch_up(42)) == [40, 41, 42]
+
+
+def test_a_second_change_gives_up_the_replay_of_the_first() -> None:
+    """Whoever mends a mistake at once must not wait for the mistake, nor find it in the state."""
+    partition = Partition(version(1))
+    partition.handle(0, 9)
+    assert partition.change(version(2, "5m"))
+    assert offsets(partition.catch_up(4)) == [0, 1, 2, 4]
+    assert partition.versions() == {b"v1", b"v2"}
+    assert partition.change(version(3, "2m"))
+    assert (partition.start, partition.features.generation) == (0, "v1>v3@0")
+    assert offsets(partition.handle(10, 10)) == [10]
+    last = partition.catch_up(10)
+    assert [offsets(last)[0], offsets(last)[-1], last.cut] == [0, 10, 11]
+    partition.settle()
+    assert partition.versions() == {b"v3"}
+
+
+def test_a_running_process_takes_over_what_it_knows() -> None:
+    """Reading a large state again at each change would hold live records up."""
+    partition = Partition(version(1))
+    partition.handle(0, 9)
+    assert partition.change(version(2, "5m"), 1)
+    partition.settle()
+    assert partition.versions() == {b"v1", b"v2"}
+    assert partition.change(version(2, "5m"))
+    assert partition.start == 10
+    assert not partition.change(version(2, "5m"), 1), "what is being removed can only be read again"
+    partition.settle()
+    assert partition.versions() == {b"v2"}
+    assert not partition.change(version(2, "5m"), 1), "the definition of version 1 is on the topic alone"
+
+
+def test_nothing_is_replayed_for_a_version_that_comes_before_the_first_record() -> None:
+    """An empty log has no past, but the cut is still a transaction of its own."""
+    partition = Partition(version(1))
+    partition.generation = "v1"
+    partition.restart(version(2))
+    assert partition.start == 0
+    assert partition.catch_up(0).cut == 0
+    assert offsets(partition.handle(0, 2)) == [0, 1, 2]
+
+
+def test_a_version_that_has_seen_all_still_needs_its_cut() -> None:
+    """Killed between its last record and the cut, it must not join the live ones without being published."""
+    partition = Partition(version(1))
+    partition.handle(0, 9)
+    partition.restart(version(2))
+    derived = partition.features.derive_past(entries(0, 9), lambda vector: vector, None)
+    partition._commit(derived, derived.generation)
+    assert (derived.cut, partition.generation) == (None, "v1>v2@10")
+    partition.restart(version(2))
+    assert offsets(partition.handle(10, 12)) == [10, 12]
+    last = partition.catch_up(12)
+    assert (offsets(last), last.cut) == ([10, 12], 13)
+
+
+def test_offsets_without_records_are_no_past() -> None:
+    """Each transaction of ingest leaves a marker: not every restart may read the log again."""
+    partition = Partition(version(2), 1)
+    partition.handle(0, 9)
+    partition.position = 12
+    partition.restart(version(2))
+    assert partition.start == 12
+    partition.settle()
+    partition.restart(version(2))
+    assert partition.start is None
 
 
 def test_a_deployed_version_is_kept_up() -> None:
@@ -111,15 +241,18 @@ def test_a_deployed_version_is_kept_up() -> None:
     partition = Partition(old)
     partition.handle(0, 9)
     partition.restart(new, 1)
-    assert partition.features.generation == "v1,v2"
-    first = partition.handle(0, 7)
-    assert offsets(first) == [0, 1, 2, 4, 5, 6]
-    assert partition.served(old, 10) == [8.0, 0.0]
-    assert offsets(partition.handle(8, 14)) == [8, 9, 10, 12, 13, 14]
+    assert partition.features.generation == "v1>v1,v2@0"
+    assert offsets(partition.catch_up(7)) == [0, 1, 2, 4, 5, 6]
+    assert offsets(partition.handle(10, 12)) == [10, 12]
+    assert partition.served(old, 13) == [10.0, 0.0]
+    assert offsets(partition.catch_up(12)) == [8, 9, 10, 12]
+    assert offsets(partition.handle(13, 14)) == [13, 14]
     assert partition.served(old, 15) == [12.0, 0.0]
     assert partition.versions() == {b"v1", b"v2"}
+    assert partition.generation == "v1,v2"
     partition.restart(new)
-    assert offsets(partition.handle(0, 16)) == [16]
+    partition.settle()
+    assert offsets(partition.handle(15, 16)) == [16]
     assert partition.versions() == {b"v2"}
 
 
@@ -129,12 +262,14 @@ def test_a_version_can_be_deployed_again() -> None:
     partition = Partition(old)
     partition.handle(0, 9)
     partition.restart(new)
-    partition.handle(0, 9)
+    partition.settle()
     assert partition.versions() == {b"v2"}
     partition.restart(new, 1)
     assert not partition.features.unknown
-    assert partition.handle(0, 9).vectors == []
-    assert partition.served(old, 10) == [8.0, 0.0]
+    assert offsets(partition.handle(10, 10)) == [10]
+    assert partition.catch_up(10).vectors == []
+    assert partition.served(old, 11) == [9.0, 0.0]
+    assert partition.generation == "v1,v2"
 
 
 def test_a_deployed_version_without_a_definition_is_told() -> None:
@@ -142,6 +277,7 @@ def test_a_deployed_version_without_a_definition_is_told() -> None:
     partition = Partition(version(3), 2)
     assert partition.features.unknown == {2}
     assert partition.features.generation == "v2,v3"
+    assert partition.start is None
 
 
 def test_pipelines_tell_of_other_versions_only() -> None:
@@ -177,19 +313,32 @@ def test_an_unusable_definition_says_why(definition: bytes, said: str) -> None:
         read_version(1, definition)
 
 
-def test_a_replay_is_seen_to_move_until_it_has_seen_what_the_version_before_had() -> None:
+def test_a_replay_is_seen_to_move_until_it_has_seen_what_live_records_have() -> None:
     """On call must tell a replay from a service that hangs."""
     partition = Partition(version(1))
     partition.handle(0, 99)
     assert partition.features.replay == (100, 100)
     partition.restart(version(2, "5h"))
     assert partition.features.replay == (0, 100)
-    partition.handle(0, 39)
+    partition.catch_up(39)
     assert partition.features.replay == (40, 100)
+    partition.handle(100, 119)
+    assert partition.features.replay == (40, 120)
     partition.restart(version(2, "5h"))
-    assert partition.features.replay == (40, 100)
-    partition.handle(40, 120)
-    assert partition.features.replay == (121, 121)
+    assert partition.features.replay == (40, 120)
+    partition.catch_up(120)
+    assert partition.features.replay == (120, 120)
+
+
+@pytest.mark.parametrize(
+    ("generation", "version"),
+    [("v7", 7), ("v3,v12", 12), ("v3>v3,v4@90", 3), ("v2>v9@0", 2), ("", None), ("1", None), ("v1,", None)],
+)
+def test_a_committed_generation_says_whose_vectors_are_published(
+    generation: str, version: int | None
+) -> None:
+    """Without it a restart in mid-replay would let the new version's vectors begin at a place of chance."""
+    assert published_by(generation) == version
 
 
 def damaged(partition: Partition, ending: bytes, value: bytes) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from everloop_kernel.settings import KafkaSettings, PlatformSettings
 from everloop_kernel.stream_backlog import Backlog
 from everloop_kernel.stream_lane import Lane
 from everloop_kernel.stream_task import LaneSettings
+from everloop_kernel.stream_throttle import Throttle
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,7 +146,8 @@ def test_chunks_are_small_enough_and_numbered() -> None:
 async def resting_lane(rest_seconds: float, waiting: int) -> tuple[Lane, float]:
     """A lane whose last transaction asks for a rest, and how long it rested with so many records waiting."""
     platform, kafka = PlatformSettings(), KafkaSettings()
-    settings = LaneSettings(kafka, "g", _no_task, DeadLetterLimit("g", platform), 10, 0.05, 1.0, 1.0)
+    limit = DeadLetterLimit("g", platform)
+    settings = LaneSettings(kafka, "g", _no_task, limit, 10, 0.05, 1.0, 1.0, Throttle(1))
     lane = Lane(TopicPartition("t", 0), _NoSource(), settings)  # type: ignore[arg-type]
     lane.put([record(n) for n in range(waiting)])
     began = time.monotonic()
@@ -173,3 +176,41 @@ async def test_a_full_transaction_does_not_wait() -> None:
     """A backlog must be worked off at full speed."""
     _, rested = await resting_lane(30.0, waiting=10)
     assert rested < 5
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5])
+def test_a_throttle_takes_a_share_of_the_time(share: float) -> None:
+    """A share of nothing would wait for ever; one above all is a mistake."""
+    with pytest.raises(ValueError, match="above 0 and at most 1"):
+        Throttle(share)
+
+
+async def test_replays_take_turns_and_rest_in_proportion() -> None:
+    """Two replays together must not take more of a process than one may."""
+    throttle, slept, inside = Throttle(0.25), [], []
+
+    async def slice_of(name: str) -> None:
+        async with throttle.turn():
+            slept.append(time.monotonic())
+            inside.append(name)
+            await asyncio.sleep(0)
+            assert inside.pop() == name
+            throttle.spent(0.05)
+
+    await asyncio.gather(slice_of("a"), slice_of("b"))
+    assert slept[1] - slept[0] >= 0.15
+
+
+async def test_few_partitions_are_replayed_at_a_time() -> None:
+    """A hundred pipelines changed at once must not hold a hundred readers."""
+    throttle, held, most = Throttle(1), [], []
+
+    async def replay(name: int) -> None:
+        async with throttle.place():
+            held.append(name)
+            most.append(len(held))
+            await asyncio.sleep(0)
+            held.remove(name)
+
+    await asyncio.gather(*map(replay, range(20)))
+    assert (len(most), max(most)) == (20, 4)

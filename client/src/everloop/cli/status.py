@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import math
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from everloop.embedded.usage import cpu_seconds, memory_bytes
 from everloop.errors import EverloopError
 from everloop.lag import lag_by_group
 from everloop.recent import recent_events
-from everloop.replays import replays_under_way
+from everloop.replays import Replay, replays_under_way
 from everloop.stack import SERVICES
 from everloop.stack.folder import DataFolder, StackRecord
 
@@ -71,9 +73,16 @@ def gather(data_dir: Path) -> dict[str, Any]:
         "servers": [_process(name, record) for name in ("kafka", "postgres")],
         "lag": lag,
         "pipelines": pipelines,
-        "replays": [{**dataclasses.asdict(one), "share": round(one.share, 4)} for one in replays],
+        "replays": [_replay(one) for one in replays],
         "events": events,
     }
+
+
+def _replay(replay: Replay) -> dict[str, Any]:
+    """JSON has no infinity: an end that is not in sight is null."""
+    left = replay.seconds_left if math.isfinite(replay.seconds_left) else None
+    derived = {"rows_left": replay.rows_left, "share": round(replay.share, 4)}
+    return {**dataclasses.asdict(replay), **derived, "seconds_left": left}
 
 
 async def _from_kafka(kafka: KafkaSettings) -> tuple[dict[str, int], list[dict[str, Any]]]:
@@ -151,9 +160,19 @@ def _print(found: dict[str, Any]) -> None:
 
 def _print_replays(replays: list[dict[str, Any]]) -> None:
     if replays:
-        rows = ((one["pipeline"], f"{one['share']:.0%}", one["position"], one["target"]) for one in replays)
-        table(("replay of", "done", "log offset", "of"), rows, empty="")
+        rows = (
+            (one["pipeline"], f"{one['share']:.0%}", one["position"], one["rows_left"], *_pace(one))
+            for one in replays
+        )
+        table(("replay of", "done", "rows done", "to go", "rows/s", "time left"), rows, empty="")
         console.print()
+
+
+def _pace(replay: dict[str, Any]) -> tuple[str, str]:
+    """How fast, and how long still; a replay that comes no nearer to live records has no end in sight."""
+    left = replay["seconds_left"]
+    text = "no end in sight" if left is None else str(timedelta(seconds=round(left)))
+    return f"{replay['rows_per_second']:.0f}", text
 
 
 def _no_pipeline(services: list[dict[str, Any]]) -> str:

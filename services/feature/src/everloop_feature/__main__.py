@@ -9,6 +9,7 @@ from everloop_kernel.table import Table
 from everloop_schemas.events import RecordAccepted
 from everloop_schemas.topics import TOPICS
 
+from everloop_feature import metrics
 from everloop_feature.adapters.opening import TaskOpener
 from everloop_feature.application.pipelines import Pipelines
 from everloop_feature.entrypoints.decisions import TOPICS_READ, Decisions
@@ -36,7 +37,9 @@ async def run() -> int:
         pattern=log.pattern,
         open_task=TaskOpener(pipelines, decisions, settings.unknown_pipeline_seconds),
         max_records=settings.max_records,
+        replay_share=settings.replay_share,
     )
+    metrics.REPLAY_SHARE.set(settings.replay_share)
     return await serve(SERVICE, [decisions, processor], platform=platform, http=settings)
 
 

@@ -16,6 +16,12 @@ class FeatureSettings(HttpSettings):
     max_records: PositiveInt = Field(
         8000, description="log records in one transaction, where so many wait; fewer make a smaller one"
     )
+    replay_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="part of the process's time for replays of changed pipelines, beside live records",
+    )
     accept_partial_state: bool = Field(
         default=False,
         description="compute state that cannot be read again from a log whose beginning Kafka has dropped: "

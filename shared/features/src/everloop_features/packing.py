@@ -7,6 +7,7 @@ Keys are `v<version> 0x1f <kind> 0x1f …`, so that two versions of a pipeline s
 * `v3 0x1f settled`
 * `v3 0x1f clock`
 * `v3 0x1f definition`: the pipeline's definition as JSON, written first, so that a version outlives the next
+* `cut 0x1f v3`: the log offset from which version 3 is published, and the version before it; not of any state
 
 Values are MessagePack arrays whose first item is the format's number: 1 for groups, 2 for the
 others.
@@ -30,6 +31,7 @@ __all__ = [
     "SETTLED",
     "StateFormatError",
     "block_key",
+    "cut_key",
     "definition_key",
     "group_prefix",
     "pack",
@@ -44,6 +46,7 @@ __all__ = [
 
 SEPARATOR = b"\x1f"
 CLOCK = b"clock"
+CUT = b"cut"
 DEFINITION = b"definition"
 PENDING = b"pending"
 SETTLED = b"settled"
@@ -68,6 +71,11 @@ def version_of(key: bytes) -> int | None:
 def definition_key(version: int) -> bytes:
     """The whole key under which a version's definition lies."""
     return f"v{version}".encode() + SEPARATOR + DEFINITION
+
+
+def cut_key(version: int) -> bytes:
+    """The whole key of the cut at which a version's vectors took over; it belongs to no version's state."""
+    return CUT + SEPARATOR + f"v{version}".encode()
 
 
 def rebuilding_clock(position: int) -> bytes:

@@ -20,6 +20,7 @@ __all__ = [
     "OUTBOX_PUBLISHED",
     "REBALANCES",
     "REJECTED_RECORDS",
+    "REPLAYED_RECORDS",
     "RETRIED_BATCHES",
 ]
 
@@ -42,6 +43,11 @@ BATCH_SECONDS: Final = Histogram(
 )
 HANDLED_RECORDS: Final = Counter(
     "everloop_handled_records_total", "Records whose effect is committed", ["group", "topic"]
+)
+REPLAYED_RECORDS: Final = Counter(
+    "everloop_replayed_records_total",
+    "Records handled again, beside live ones, for a new definition; committed",
+    ["group", "topic"],
 )
 REJECTED_RECORDS: Final = Counter(
     "everloop_rejected_records_total", "Records that became dead letters", ["group", "topic", "reason"]

@@ -23,13 +23,23 @@ from everloop_kernel.kafka import retrying
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
 from everloop_kernel.stream_lane import Lane
 from everloop_kernel.stream_source import Source
-from everloop_kernel.stream_task import LaneSettings, OpenTask, PartitionTask, RestoreFrom, Step, go_on
+from everloop_kernel.stream_task import (
+    LaneSettings,
+    OpenTask,
+    PartitionTask,
+    ReplayingTask,
+    RestoreFrom,
+    Step,
+    go_on,
+)
+from everloop_kernel.stream_throttle import Throttle
 from everloop_kernel.stream_writer import Output
 
 __all__ = [
     "DeadLetter",
     "Output",
     "PartitionTask",
+    "ReplayingTask",
     "RestoreFrom",
     "Step",
     "StreamProcessor",
@@ -48,6 +58,7 @@ class StreamProcessor:
 
     `open_task` gives the task of a partition; it may wait, but should not be slow: it is asked for each
     assigned partition. `max_records` bounds a transaction; a smaller backlog makes a smaller one.
+    `replay_share` is the part of the process's time that replays beside live records may take.
     """
 
     def __init__(
@@ -60,6 +71,7 @@ class StreamProcessor:
         open_task: OpenTask,
         max_records: int = 4000,
         idle_seconds: float = 30.0,
+        replay_share: float = 0.5,
     ) -> None:
         self.name = group
         self._pattern = pattern
@@ -72,6 +84,7 @@ class StreamProcessor:
             longest_rest_seconds=platform.commit_interval_ms / 1000,
             max_backoff_seconds=platform.max_backoff_seconds,
             idle_seconds=idle_seconds,
+            throttle=Throttle(replay_share),
         )
         self._lanes: dict[TopicPartition, Lane] = {}
         self._running: dict[TopicPartition, asyncio.Task[None]] = {}

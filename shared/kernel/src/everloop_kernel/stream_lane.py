@@ -5,21 +5,22 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
 from tenacity import RetryCallState, retry_if_exception
 
-from everloop_kernel import metrics, telemetry
-from everloop_kernel.dead_letters import DeadLetter, DeadLetterLimitExceeded
-from everloop_kernel.errors import ConfigurationError, Fenced, PermanentError, one_line
+from everloop_kernel import metrics
+from everloop_kernel.dead_letters import DeadLetterLimitExceeded
+from everloop_kernel.errors import ConfigurationError, Fenced, one_line
 from everloop_kernel.kafka import retrying
 from everloop_kernel.kafka_reading import read_to_end
 from everloop_kernel.stream_backlog import Backlog
+from everloop_kernel.stream_batches import Batches
+from everloop_kernel.stream_replay import Replay
 from everloop_kernel.stream_source import Source
-from everloop_kernel.stream_task import LaneSettings, PartitionTask
-from everloop_kernel.stream_writer import Output, PartitionWriter
+from everloop_kernel.stream_task import LaneSettings, PartitionTask, ReplayingTask
+from everloop_kernel.stream_writer import PartitionWriter
 
 __all__ = ["Lane"]
 
@@ -44,11 +45,13 @@ class Lane:
         self.position: int | None = None
         self.backlog = Backlog(settings.max_records)
         self._paused = False
+        self._arrived = asyncio.Event()
         self._source = source
         self._settings = settings
         self._writer = PartitionWriter(settings.kafka, settings.group, partition)
+        self._batches = Batches(partition, self._writer, settings)
+        self._replay = Replay(partition, settings, self._arrived.set)
         self._task: PartitionTask[Any] | None = None
-        self._arrived = asyncio.Event()
         self._released = asyncio.Event()
         self._released.set()
         self._transaction = asyncio.Lock()
@@ -103,7 +106,8 @@ class Lane:
         self._released.set()
 
     async def close(self) -> None:
-        """Give up the producer."""
+        """Give up the producer, and a replay under way."""
+        await self._replay.close()
         await self._writer.close()
 
     async def run(self) -> None:
@@ -116,50 +120,54 @@ class Lane:
                 before_sleep=self._count_retry,
             )
             going = await retry(self._advance)
-        await self._writer.close()
+        await self.close()
 
     async def _advance(self) -> bool:
         """One transaction, or less; False when the lane may close. Repeating it after a failure is safe."""
         if self._reopen or not self.is_open:
             await self._open()
-        if not await self._wait_for_records():
-            return self._reopen or time.monotonic() - self._last_active < self._settings.idle_seconds
-        await self._rest()
+        if not await self._wait_for_work():
+            silent_seconds = time.monotonic() - self._last_active
+            return self._reopen or self._replay.is_running or silent_seconds < self._settings.idle_seconds
+        if self.backlog:
+            await self._rest()
         async with self._transaction:
-            if self._released.is_set() and not self._stopping and self.backlog:
-                began = time.monotonic()
-                await self._handle(self._take())
-                ended = time.monotonic()
-                rest = min(RESTS * (ended - began), self._settings.longest_rest_seconds)
-                self._rested_at = ended + rest
+            if self._released.is_set() and not self._stopping:
+                await self._work()
         return True
 
     async def _rest(self) -> None:
         """Let records gather for some times as long as the last transaction took, unless there are enough.
 
         A transaction costs the broker the same however few records it holds. So a busy broker gets fewer and
-        larger ones, and the first record after a pause does not wait.
+        larger ones, and the first record after a pause does not wait. A slice of the past uses the rest.
         """
-        while not self._stopping and not self.backlog.is_enough:
-            missing = self._rested_at - time.monotonic()
-            if missing <= 0:
-                return
+        while not self._stopping and not self._replay.is_ready and (missing := self._missing_rest()) > 0:
             self._arrived.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(missing):
                     await self._arrived.wait()
 
+    def _missing_rest(self) -> float:
+        return 0.0 if self.backlog.is_enough else self._rested_at - time.monotonic()
+
     async def _open(self) -> None:
         """Become the partition's owner; the order matters (see the class)."""
         self._last_active = time.monotonic()
         fresh, self._reopen = self._reopen or self._task is None, False
-        await self._writer.close()
+        if self.is_open and await self._adopted():
+            return self._begin_replay()
+        await self.close()
         await self._writer.open()
         before = await self._committed()
         if not fresh and self._task is not None and before == (self.position, self._task.generation):
-            return self._start_at(self._task, before[0])
+            self._start_at(self._task, before[0])
+            return self._begin_replay()
         task = await self._settings.open_task(self.partition)
         known = before is not None and before[1] == task.generation
+        if isinstance(task, ReplayingTask):
+            task.resume(before[1] if before else None)
+            known = before is not None
         await self._restore(task, afresh=not known)
         committed = await self._committed()
         if committed != before:
@@ -168,7 +176,15 @@ class Lane:
         self._start_at(task, task.begin(beginning, committed[0] if known and committed else None))
         seconds = time.monotonic() - self._last_active
         log.info("opened %s-%d at offset %d in %.2f s", *self.partition, self.position, seconds)
-        return None
+        return self._begin_replay()
+
+    async def _adopted(self) -> bool:
+        """Put a new task in the place of the one that runs, without a pause, if it can go on from there."""
+        task = await self._settings.open_task(self.partition)
+        if self._task is None or not isinstance(task, ReplayingTask) or not task.adopt(self._task):
+            return False
+        self._task = task
+        return True
 
     async def _committed(self) -> tuple[int, str] | None:
         return (await self._source.committed([self.partition])).get(self.partition)
@@ -189,18 +205,22 @@ class Lane:
         self._source.seek(self.partition, position)
         self.clear()
 
-    async def _wait_for_records(self) -> bool:
+    @property
+    def _has_work(self) -> bool:
+        return len(self.backlog) > 0 or self._replay.is_ready
+
+    async def _wait_for_work(self) -> bool:
         """True when there is something to handle; False after a while of silence."""
         await self._released.wait()
-        if self.backlog or self._reopen or self._stopping:
-            return len(self.backlog) > 0
+        if self._has_work or self._reopen or self._stopping:
+            return self._has_work
         self._arrived.clear()
         try:
             async with asyncio.timeout(TAIL_SECONDS):
                 await self._arrived.wait()
         except TimeoutError:
             await self._commit_tail()
-        return len(self.backlog) > 0
+        return self._has_work
 
     async def _commit_tail(self) -> None:
         """Commit past offsets that hold no record (transaction markers), so that lag reaches zero."""
@@ -224,65 +244,46 @@ class Lane:
             self._source.resume(self.partition)
         return batch
 
-    async def _handle(self, records: list[ConsumerRecord]) -> None:
-        """Derive, commit, apply: in that order. After a failure everything is delivered again."""
-        self._last_active = time.monotonic()
+    async def _work(self) -> None:
+        """What is due: live records first, then a slice of the past. After a failure both come again."""
         try:
-            await self._handle_or_split(records)
+            if self.backlog and self._missing_rest() <= 0:
+                await self._handle(self._take())
+            if self._replay.is_ready:
+                await self._handle_past()
         except BaseException:
             # unknown how much the broker holds: take the partition over from ourselves and look
             await self._writer.close()
             raise
 
-    async def _handle_or_split(self, records: list[ConsumerRecord]) -> None:
-        """A batch that a PermanentError fails is halved until the record that causes it stands alone."""
-        try:
-            await self._transact(records)
-        except PermanentError as error:
-            if not self._writer.is_open:
-                await self._writer.open()
-            if len(records) == 1:
-                await self._commit(records, (), [DeadLetter(records[0], error.reason_code, error.message)])
-                return
-            middle = len(records) // 2
-            await self._handle_or_split(records[:middle])
-            await self._handle_or_split(records[middle:])
-
-    async def _transact(self, records: list[ConsumerRecord]) -> None:
-        started = time.monotonic()
-        with self._span(records):
-            assert self._task is not None
-            step = self._task.derive(records)
-            await self._commit(records, step.outputs, step.dead)
-            self._task.apply(step.state)
-        group = self._settings.group
-        metrics.BATCH_RECORDS.labels(group).observe(len(records))
-        metrics.BATCH_SECONDS.labels(group).observe(time.monotonic() - started)
-
-    async def _commit(
-        self, records: list[ConsumerRecord], outputs: Sequence[Output], dead: Sequence[DeadLetter]
-    ) -> None:
+    async def _handle(self, records: list[ConsumerRecord]) -> None:
         assert self._task is not None
-        settings = self._settings
-        settings.limit.check(len(records), dead)
-        position = records[-1].offset + 1
-        current = telemetry.traceparent()
-        await self._writer.commit(
-            outputs,
-            position,
-            self._task.generation,
-            traceparent=current.encode() if current else None,
-            untraced=[letter.output(settings.group) for letter in dead],
-        )
-        self.position = position
-        settings.limit.count(len(records), dead)
-        metrics.HANDLED_RECORDS.labels(settings.group, self.partition.topic).inc(len(records))
-        for letter in dead:
-            metrics.REJECTED_RECORDS.labels(settings.group, self.partition.topic, letter.reason_code).inc()
+        began = self._last_active = time.monotonic()
+        self.position = await self._batches.live(self._task, records)
+        ended = time.monotonic()
+        self._rested_at = ended + min(RESTS * (ended - began), self._settings.longest_rest_seconds)
 
-    def _span(self, records: list[ConsumerRecord]) -> AbstractContextManager[object]:
-        topic, partition = self.partition
-        return telemetry.process_span(self._settings.group, topic, partition, records)
+    async def _handle_past(self) -> None:
+        """A slice of the past, as far as it lies below the live position."""
+        assert self.position is not None
+        found, task, live = self._replay.take(), self._task, self.position
+        if found is None or not isinstance(task, ReplayingTask):
+            return
+        self._last_active = time.monotonic()
+        records = [record for record in found.records if record.offset < live]
+        reached = found.position >= live
+        await self._batches.past(task, records, live, reached=reached)
+        self._replay.handled()
+        if reached or found.is_last:
+            self._begin_replay()
+
+    def _begin_replay(self) -> None:
+        """Read what the task has still to see of the past, if anything; what is being read is given up."""
+        self._replay.give_up()
+        if isinstance(self._task, ReplayingTask) and self.position is not None:
+            start = self._task.catch_up_from(self.position)
+            if start is not None:
+                self._replay.start(start, self.position)
 
     def _count_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -1,24 +1,23 @@
 """One log partition of one pipeline: every version that somebody needs, each at its own position."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
-from everloop_features import (
-    Compiled,
-    LogRecord,
-    Overlay,
-    State,
-    StateFormatError,
-    Vector,
-    derive,
-    version_of,
+from everloop_features import Overlay, State, Vector, derive, version_of
+from everloop_features.packing import cut_key, definition_key, pack
+
+from everloop_feature.domain.derived import (
+    Derived,
+    Entry,
+    LogIncompleteError,
+    PipelineVersion,
+    UnusablePipelineError,
+    entries_from,
 )
-from everloop_features.packing import CLOCK, definition_key, position_in
-
-from everloop_feature.domain.rebuild import Rebuild
+from everloop_feature.domain.generation import Generation, published_by, replayed_to, settled
+from everloop_feature.domain.held import Change, Held
 
 __all__ = [
     "Change",
@@ -30,56 +29,24 @@ __all__ = [
     "UnusablePipelineError",
 ]
 
-MOST_TOMBSTONES = 10_000
+MOST_TOMBSTONES = 2_000
 """Keys of versions nobody needs that one transaction removes."""
-
-Entry = tuple[int, LogRecord]
-"""A log record with its offset."""
-
-Change = tuple[bytes, bytes | None]
-"""A key of the state topic and its new value; None removes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineVersion:
-    """A version of a pipeline, ready to compute; `definition` is its canonical JSON."""
-
-    version: int
-    definition: bytes
-    compiled: Compiled
-
-
-class UnusablePipelineError(Exception):
-    """A pipeline version that this evaluator cannot compute; the registry checks with the same code."""
-
-
-class LogIncompleteError(Exception):
-    """State must be computed again, but the log begins at an offset above 0: what is older is lost."""
-
-    def __init__(self, beginning: int, reasons: Mapping[int, str]) -> None:
-        super().__init__("; ".join(f"version {version}: {reason}" for version, reason in reasons.items()))
-        self.beginning = beginning
-
 
 W = TypeVar("W")
 
 
-@dataclass(frozen=True, slots=True)
-class Derived(Generic[W]):
-    """What follows from a batch: the newest version's vectors, state changes, and the state to take over."""
-
-    vectors: Sequence[W]
-    changes: Sequence[Change]
-    overlays: Sequence[tuple[State, Overlay]]
-
-
 class PartitionFeatures:
-    """Vectors of the newest version, and the state of it and of every version that is still deployed.
+    """Vectors of one version, and the state of it, of the newest and of every version that is deployed.
 
-    Each version's state says up to which offset it contains the log. A version that is behind (it is new, or
-    deployed again) catches up from the log's beginning; the others pass over what they have seen. So nothing
-    depends on where the reading begins, and no vector is published twice. A version whose state cannot be
-    read is computed again from the log; `accept_partial`: also from one whose beginning is gone.
+    Live records are computed by the versions that have seen all before them; the vectors are those of one of
+    these, the published one. A version that is behind (it is new, or deployed again) gets the log from its
+    beginning, beside live records, until it has seen as much. Then it joins them, and if it is the newest,
+    its vectors take over there, at the cut. Each version's state says up to which offset it contains the log,
+    so nothing depends on where the reading begins, and no vector is published twice. A version whose state
+    cannot be read is computed again from the log; `accept_partial`: also from one whose beginning is gone.
+
+    Calls: `resume`, `restore` for each entry of the state topic, `begin`; or `adopt`. Then `catch_up_from`;
+    then `derive` and `derive_past` in turns, each followed by `apply` once it is committed.
     """
 
     def __init__(
@@ -92,57 +59,90 @@ class PartitionFeatures:
     ) -> None:
         self._current = current
         self._accept_partial = accept_partial
-        self._wanted = {current.version, *deployed}
+        self._wanted = frozenset({current.version, *deployed})
         self._read = read
-        self._states = {current.version: current.compiled.new_state(current.version)}
-        self._unreadable: dict[int, dict[bytes, str]] = {}
-        self._reached: dict[int, int] = {}
-        self._rebuilds: dict[int, Rebuild] = {}
-        self._published = 0
-        self._defined: set[int] = set()
-        self._obsolete: dict[bytes, None] = {}
-        self._obsolete_position = 0
+        self._published = current.version
+        self._committed = settled(self._wanted)
+        self._held = Held({current.version: current.compiled.new_state(current.version)})
+        self._behind: frozenset[int] = frozenset()
+        self._caught_up: frozenset[int] = frozenset()
+        self._live_position = 0
 
     @property
     def generation(self) -> str:
-        """The versions that are computed: another set needs the log from its beginning."""
-        return ",".join(f"v{version}" for version in sorted(self._wanted))
+        """What is committed with the offset of live records: the versions, and how far a replay is."""
+        return self._generation(self._position(self._behind))
 
     @property
     def version(self) -> int:
-        """The newest version: the one whose vectors are published."""
+        """The newest version."""
         return self._current.version
 
     @property
-    def position(self) -> int:
-        """Records below this offset are contained in every version's state."""
-        return min(state.position for state in self._states.values())
+    def published(self) -> int:
+        """The version whose vectors are published for live records."""
+        return self._published
+
+    @property
+    def held(self) -> Held:
+        """What is in memory; whoever goes on with it must be the only one."""
+        return self._held
+
+    @property
+    def live_position(self) -> int:
+        """Live records below this offset are contained in the state of every version that computes them."""
+        return self._position(self._held.versions - self._behind)
+
+    @property
+    def past_position(self) -> int:
+        """Records of the past below this offset are contained in every version that is behind."""
+        return self._position(self._behind)
 
     @property
     def replay(self) -> tuple[int, int]:
-        """(position, target) in the log: below the target the newest version sees what an earlier one saw.
+        """(position, target) in the log: how far the version that is furthest behind is, and how far it must.
 
         Equal when no replay is under way.
         """
-        reached = self._states[self._current.version].position
-        rebuilt = [rebuild.target for rebuild in self._rebuilds.values()]
-        seen = max(self._obsolete_position, *(state.position for state in self._states.values()), *rebuilt)
-        return reached, max(reached, seen)
+        if not self._behind:
+            reached, rebuild = self._held.states[self.version].position, self._held.rebuilds.get(self.version)
+            return reached, max(reached, rebuild.target if rebuild else 0)
+        return self.past_position, max(self._live_position, self.live_position)
 
     @property
     def rebuilds(self) -> dict[int, str]:
         """Versions whose state is computed again from the log, each with the reason."""
-        return {version: rebuild.reason for version, rebuild in self._rebuilds.items()}
+        return {version: rebuild.reason for version, rebuild in self._held.rebuilds.items()}
 
     @property
     def keys(self) -> int:
         """How many keys the newest version holds state for."""
-        return sum(len(table) for table in self._states[self._current.version].tables)
+        return sum(len(table) for table in self._held.states[self._current.version].tables)
 
     @property
-    def unknown(self) -> set[int]:
+    def unknown(self) -> frozenset[int]:
         """Deployed versions whose definition is nowhere: they cannot be kept up."""
-        return self._wanted - self._states.keys()
+        return self._wanted - self._held.versions
+
+    def resume(self, generation: str | None) -> None:
+        """Go on from a committed offset's generation: the version that was published is, until the cut."""
+        if generation is not None:
+            self._committed = generation
+            self._published = published_by(generation) or self._current.version
+
+    def adopt(self, running: "PartitionFeatures") -> bool:
+        """Take over from what has been computed so far, instead of `resume` and `restore`.
+
+        False, with nothing done, when a version is wanted of which only the state topic may know something.
+        """
+        kept, held = self._wanted | {running.published}, running.held
+        if kept - {self.version} - held.restorable:
+            return False
+        self._published, self._committed = running.published, ""
+        held.keep_only(kept)
+        held.states = {**self._held.states, **held.states}
+        self._held = held
+        return True
 
     def restore(self, key: bytes, value: bytes | None) -> None:
         """Take one entry of the state topic; what cannot be read may still be replaced by a later entry."""
@@ -151,134 +151,148 @@ class PartitionFeatures:
             return
         if key == definition_key(version):
             self._restore_definition(version, value)
-        elif version in self._states:
-            self._load(version, key, value)
+        elif version in self._held.states:
+            self._held.load(version, key, value)
+        elif value is None:
+            self._held.obsolete.pop(key, None)
         elif version not in self._wanted:
-            self._note_obsolete(key, value)
+            self._held.obsolete[key] = None
 
     def begin(self, beginning: int, committed: int | None) -> int:
-        """The offset at which handling goes on: the log's beginning where state must be computed again.
+        """The offset at which live records go on.
 
-        Vectors below `committed` are published already. Raises LogIncompleteError where the log no longer
-        has its beginning.
+        That is the log's beginning where the published state must be computed again: live records need it.
+        Any other catches up beside them. Raises LogIncompleteError where the log no longer has its beginning.
         """
-        for version, state in list(self._states.items()):
-            unreadable = self._unreadable.pop(version, {})
-            if state.position == 0 and any(map(len, state.tables)):
-                unreadable.setdefault(state.prefix + CLOCK, "the entry that says how far it is is missing")
-            if unreadable:
-                self._give_up(version, unreadable)
-        if not self._rebuilds:
-            return beginning if committed is None else committed
-        if beginning > 0 and not self._accept_partial:
+        self._held.give_up_unreadable()
+        if self._held.rebuilds and beginning > 0 and not self._accept_partial:
             raise LogIncompleteError(beginning, self.rebuilds)
-        for rebuild in self._rebuilds.values():
-            rebuild.target = rebuild.target or committed or 0
-        if self._current.version in self._rebuilds:
-            self._published = max(committed or 0, self._rebuilds[self._current.version].target)
-        return beginning
+        for version, rebuild in self._held.rebuilds.items():
+            is_published = version == self._published
+            known = (committed if is_published else replayed_to(self._committed)) or 0
+            rebuild.target = rebuild.target or known
+            self._held.published[version] = max(rebuild.target, known if is_published else 0)
+        if committed is None or self._published in self._held.rebuilds:
+            return beginning
+        return committed
+
+    def catch_up_from(self, position: int) -> int | None:
+        """Find the versions behind live records, which come from `position` on; where to read the log from.
+
+        None when nothing is left to do, `position` when only something has to be written.
+        """
+        self._live_position = position
+        behind = {version for version in self._held.versions if self._is_behind(version, position)}
+        self._behind = frozenset(behind if self._published == self.version else {*behind, self.version})
+        if self._behind:
+            return min(position, self.past_position)
+        return position if self._held.obsolete or self.generation != self._committed else None
 
     def derive(self, entries: Iterable[Entry], write: Callable[[Vector], W]) -> Derived[W]:
-        """What follows from records in offset order, none below `position`; changes nothing.
+        """What follows from live records in offset order, none below `live_position`; changes nothing.
 
         A vector is written as soon as it is computed, and a record read just before: what they are made of is
         still in the processor's caches then, which saves a tenth.
         """
-        once = entries if len(self._states) == 1 else list(entries)
-        vectors: list[W] = []
-        changes: list[Change] = list(self._definitions())
-        overlays = []
-        for version, state in self._states.items():
-            overlay = state.begin()
-            computed = derive(state.compiled, _from(once, state.position), overlay)
-            if version == self._current.version:
-                vectors = list(map(write, computed)) if not self._published else self._new(computed, write)
-            else:
-                deque(computed, maxlen=0)
-            changes += self._changes(version, state, overlay)
-            overlays.append((state, overlay))
-        reached = overlays[0][1].position
-        return Derived(vectors, [*changes, *self._tombstones(reached)], overlays)
+        live = self._held.versions - self._behind
+        vectors, changes, overlays = self._compute(live, self._published, entries, write)
+        return Derived(vectors, [*self._definitions(), *changes], overlays)
+
+    def derive_past(
+        self, entries: Iterable[Entry], write: Callable[[Vector], W], reached: int | None
+    ) -> Derived[W]:
+        """What follows from records below the live position, none below `past_position`; changes nothing.
+
+        `reached` is that position when these are the last ones: then what was behind joins the live versions.
+        """
+        vectors, changes, overlays = self._compute(self._behind, self.version, entries, write)
+        settles = reached is not None or not self._behind
+        cut = None if reached is None or self._published == self.version else self._cut(reached)
+        at = min((overlay.position for _, overlay in overlays), default=0)
+        generation = settled(self._wanted) if settles else self._generation(at)
+        removed = [(key, None) for key in self._held.to_remove(MOST_TOMBSTONES)]
+        changes = [*self._definitions(), *changes, *self._recorded(cut), *removed]
+        return Derived(vectors, changes, overlays, generation, settles, cut)
 
     def apply(self, derived: Derived[W]) -> None:
-        """Take over what `derive` found, once it is committed."""
+        """Take over what was derived, once it is committed."""
         for state, overlay in derived.overlays:
-            state.merge(overlay)
-            rebuild = self._rebuilds.get(state.version)
-            if rebuild is not None and rebuild.is_done(state.position):
-                del self._rebuilds[state.version]
-        if self._states[self._current.version].position >= self._published:
-            self._published = 0
-        self._defined.update(self._states)
+            self._held.merge(state, overlay)
+            self._live_position = max(self._live_position, state.position)
+        self._held.defined |= self._held.versions
         for key, value in derived.changes:
             if value is None:
-                self._obsolete.pop(key, None)
+                self._held.obsolete.pop(key, None)
+        if derived.settles:
+            self._settle()
 
-    def _load(self, version: int, key: bytes, value: bytes | None) -> None:
-        unreadable = self._unreadable.setdefault(version, {})
-        try:
-            self._states[version].load(key, value)
-        except StateFormatError as error:
-            unreadable[key] = str(error)
-            readable = value is None
-        else:
-            readable = True
-        if unreadable and readable:
-            unreadable.pop(key, None)
-        if key.endswith(CLOCK):
-            self._reached[version] = max(self._reached.get(version, 0), position_in(key, value or b""))
+    def _is_behind(self, version: int, position: int) -> bool:
+        """Offsets without records let the live position run ahead of what there was to see."""
+        if version in (self._published, *self._caught_up):
+            return False
+        seen, published = self._held.states[version].position, self._held.states.get(self._published)
+        return seen < position and (seen == 0 or published is None or seen != published.position)
 
-    def _give_up(self, version: int, unreadable: Mapping[bytes, str]) -> None:
-        """Begin a version's state anew, to be computed from the log."""
-        state = self._states[version]
-        before = {*unreadable, *(key for key, _ in state.dump())}
-        reason = next(iter(unreadable.values()))
-        self._rebuilds[version] = Rebuild(reason, before, self._reached.get(version, 0))
-        self._states[version] = state.compiled.new_state(version)
+    def _generation(self, replayed: int) -> str:
+        return str(Generation(self._published, self._wanted, replayed if self._behind else None))
 
-    def _changes(self, version: int, state: State, overlay: Overlay) -> Iterable[Change]:
-        rebuild = self._rebuilds.get(version)
-        if rebuild is None:
-            return overlay.changes()
-        is_done = rebuild.is_done(overlay.position)
-        return rebuild.changes(state, overlay) if is_done else rebuild.mark(state)
+    def _position(self, versions: Collection[int]) -> int:
+        return self._held.position(versions, self._live_position)
 
-    def _new(self, computed: Iterable[Vector], write: Callable[[Vector], W]) -> list[W]:
-        """Those vectors that were not published before the state was lost."""
-        return [write(vector) for vector in computed if vector.offset >= self._published]
+    def _compute(
+        self,
+        versions: Collection[int],
+        published: int,
+        entries: Iterable[Entry],
+        write: Callable[[Vector], W],
+    ) -> tuple[list[W], list[Change], list[tuple[State, Overlay]]]:
+        once = entries if len(versions) == 1 else list(entries)
+        vectors: list[W] = []
+        changes: list[Change] = []
+        overlays = []
+        for version in sorted(versions):
+            state = self._held.states[version]
+            overlay = state.begin()
+            computed = derive(state.compiled, entries_from(once, state.position), overlay)
+            if version != published:
+                deque(computed, maxlen=0)
+            elif first := self._held.published.get(version):
+                vectors = [write(vector) for vector in computed if vector.offset >= first]
+            else:
+                vectors = list(map(write, computed))
+            changes += self._held.changes(version, overlay)
+            overlays.append((state, overlay))
+        return vectors, changes, overlays
 
-    def _definitions(self) -> Iterable[Change]:
-        if self._current.version not in self._defined:
+    def _definitions(self) -> Iterator[Change]:
+        if self._current.version not in self._held.defined:
             yield definition_key(self._current.version), self._current.definition
 
-    def _tombstones(self, reached: int) -> Iterable[Change]:
-        """Nothing is removed before the newest version has seen what the removed one had seen."""
-        if reached >= self._obsolete_position:
-            for key, _ in zip(self._obsolete, range(MOST_TOMBSTONES), strict=False):
-                yield key, None
+    def _cut(self, reached: int) -> int:
+        """A published version whose state was lost is given up where its vectors had ended."""
+        return max(reached, self._held.published.get(self._published, 0))
+
+    def _recorded(self, cut: int | None) -> Iterator[Change]:
+        """Where the newest version's vectors take over; kept for ever, like definitions."""
+        if cut is not None:
+            yield cut_key(self.version), pack([cut, self._published])
+
+    def _settle(self) -> None:
+        """Every version has seen the same: the newest is published, and what nobody needs can go."""
+        self._published = self.version
+        self._caught_up |= self._behind
+        self._behind = frozenset()
+        self._committed = settled(self._wanted)
+        self._held.keep_only(self._wanted)
 
     def _restore_definition(self, version: int, definition: bytes | None) -> None:
         """Definitions stay for ever: a version may be deployed again."""
         if definition is None:
             return
-        if version == self._current.version:
+        if version == self.version:
             if definition == self._current.definition:
-                self._defined.add(version)
-        elif version in self._wanted and version not in self._states:
+                self._held.defined.add(version)
+        elif version in {*self._wanted, self._published} and version not in self._held.states:
             with suppress(UnusablePipelineError):  # it stays unknown, and the task says so
-                self._states[version] = self._read(version, definition).compiled.new_state(version)
-                self._defined.add(version)
-
-    def _note_obsolete(self, key: bytes, value: bytes | None) -> None:
-        if value is None:
-            self._obsolete.pop(key, None)
-        else:
-            self._obsolete[key] = None
-            self._obsolete_position = max(self._obsolete_position, position_in(key, value))
-
-
-def _from(entries: Iterable[Entry], position: int) -> Iterable[Entry]:
-    """The entries at or above an offset; usually all. What can be read only once begins there already."""
-    if not isinstance(entries, list) or not entries or entries[0][0] >= position:
-        return entries
-    return [entry for entry in entries if entry[0] >= position]
+                self._held.states[version] = self._read(version, definition).compiled.new_state(version)
+                self._held.defined.add(version)

@@ -18,7 +18,8 @@ class Rebuild:
         self.reason = reason
         self.target = target
         """Below this offset the log was contained in what cannot be read."""
-        self._before = tuple(before)
+        self.before = tuple(before)
+        """The keys under which it lies."""
 
     def is_done(self, position: int) -> bool:
         """Whether a state that contains the log up to an offset is as far as the old one was."""
@@ -30,6 +31,6 @@ class Rebuild:
 
     def changes(self, state: State, overlay: Overlay) -> list[tuple[bytes, bytes | None]]:
         """All of the state with a batch, in place of all that stands on the topic."""
-        gone: dict[bytes, bytes | None] = dict.fromkeys(self._before)
+        gone: dict[bytes, bytes | None] = dict.fromkeys(self.before)
         found = gone | dict(state.dump()) | dict(overlay.changes())
         return sorted((key, value) for key, value in found.items() if value is not None or key in gone)
