@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,12 +39,10 @@ from feature_rows import (
     PARTITIONS,
     PIPELINE,
     VECTORS,
-    Rows,
     flights,
     observations,
     record,
     rows,
-    size,
     state_rows,
 )
 
@@ -56,58 +54,19 @@ RESTORED = "restore-bench"
 RESTORED_KEYS = 200_000
 
 
-@dataclass
-class Contender:
-    """Somebody who reads one topic and writes another."""
-
-    command: Sequence[str]
-    group: str
-    source: str
-    target: str
-    expected: Callable[[Rows], int] = size
-
-
-@dataclass
-class Steady:
-    """What a contender does once it is warm."""
-
-    per_cpu_second: float
-    per_second: float
-    megabytes_warm: float
-    megabytes_end: float
-
-
-async def steady(kafka: KafkaSettings, who: Contender, warm: Rows, rest: Rows, log: Path) -> Steady:
-    first, wanted = size(warm), size(rest)
-    async with rig.progress(kafka, who.group, who.source, PARTITIONS) as reach:
-        await rig.publish(kafka, who.source, warm, HEADERS)
-        with rig.pinned(who.command, log, **rig.environment(kafka)) as process:
-            await reach(first)
-            await asyncio.sleep(2)
-            before, began, warm_bytes = rig.cpu_seconds(process), time.monotonic(), process.memory_info().rss
-            await rig.publish(kafka, who.source, rest, HEADERS)
-            await reach(first + wanted)
-            used, took = rig.cpu_seconds(process) - before, time.monotonic() - began
-            end_bytes = process.memory_info().rss
-    found, expected = await rig.count(kafka, who.target, PARTITIONS), who.expected(warm) + who.expected(rest)
-    if found != expected:
-        raise SystemExit(f"{found} records on {who.target} instead of {expected}: not exactly once")
-    return Steady(wanted / used, wanted / took, warm_bytes / 1e6, end_bytes / 1e6)
-
-
-def ours(pipeline: str) -> Contender:
+def ours(pipeline: str) -> rig.Contender:
     log, vectors = f"ingest-record-accepted-v1.{pipeline}", f"feature-vector-computed-v1.{pipeline}"
-    return Contender([sys.executable, "-m", "everloop_feature"], "everloop-feature", log, vectors)
+    return rig.Contender([sys.executable, "-m", "everloop_feature"], "everloop-feature", log, vectors)
 
 
-def bare(kafka: KafkaSettings, mode: str) -> Contender:
+def bare(kafka: KafkaSettings, mode: str) -> rig.Contender:
     source, target = f"bench-bare-{mode}-in", f"bench-bare-{mode}-out"
     script = str(PEERS / "bare_loop.py")
     command = [sys.executable, script, kafka.bootstrap_servers, source, target, mode]
-    return Contender(command, "bench-bare", source, target)
+    return rig.Contender(command, "bench-bare", source, target)
 
 
-def quix(kafka: KafkaSettings, python: Path, folder: Path) -> Contender:
+def quix(kafka: KafkaSettings, python: Path, folder: Path) -> rig.Contender:
     source, target = "bench-quix-in", "bench-quix-out"
     command = [
         str(python),
@@ -117,7 +76,7 @@ def quix(kafka: KafkaSettings, python: Path, folder: Path) -> Contender:
         target,
         str(folder / "quix"),
     ]
-    return Contender(command, "bench-quix", source, target)
+    return rig.Contender(command, "bench-quix", source, target)
 
 
 class Bench:
@@ -128,9 +87,9 @@ class Bench:
         self.folder = folder
         self.log = folder / "log"
         self.wanted = rows
-        self.warm: Rows = {}
-        self.rest: Rows = {}
-        self.ours: Steady | None = None
+        self.warm: rig.Rows = {}
+        self.rest: rig.Rows = {}
+        self.ours: rig.Steady | None = None
 
     async def prepare(self) -> None:
         peers = [
@@ -139,8 +98,8 @@ class Bench:
         await rig.prepare(self.kafka, PIPELINE, peers)
         self.warm, self.rest = rows(0, WARM_UP), rows(WARM_UP, WARM_UP + self.wanted)
 
-    async def steady(self, who: Contender) -> Steady:
-        return await steady(self.kafka, who, self.warm, self.rest, self.log)
+    async def steady(self, who: rig.Contender) -> rig.Steady:
+        return await rig.steady(self.kafka, who, self.warm, self.rest, headers=HEADERS, log=self.log)
 
     async def run_ours(self) -> list[dict]:
         found = self.ours = await self.steady(ours("feature-bench"))
@@ -191,7 +150,7 @@ class Bench:
         warm = flights(chance, 0, WARM_UP)
         rest = flights(chance, WARM_UP, WARM_UP + self.wanted // 2)
         who = replace(ours("flight-delay"), expected=observations)
-        found = await steady(self.kafka, who, warm, rest, self.log)
+        found = await rig.steady(self.kafka, who, warm, rest, headers=HEADERS, log=self.log)
         name = "feature: the flights example, observations and labels, rows per CPU second"
         return [rig.figure(name, found.per_cpu_second, "rows/CPU s")]
 

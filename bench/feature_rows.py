@@ -68,7 +68,6 @@ HEADERS = [
     ("content-type", b"application/json"),
     ("ce_id", b"0-1234567"),
 ]
-Rows = dict[int, list[rig.Row]]
 
 
 def moment(seconds: float) -> str:
@@ -95,10 +94,10 @@ def record(chance: random.Random, number: int) -> dict:
     return {"kind": "observation", "id": f"f{number}", "source": "bench", **known}
 
 
-def rows(first: int, last: int) -> Rows:
+def rows(first: int, last: int) -> rig.Rows:
     """Log records by partition."""
     chance, encode = random.Random(first), msgspec.json.Encoder().encode
-    by_partition: Rows = {number: [] for number in range(PARTITIONS)}
+    by_partition: dict[int, list[rig.Row]] = {number: [] for number in range(PARTITIONS)}
     for number in range(first, last):
         value = record(chance, number)
         key = key_bytes([value["fields"]["plane"]])
@@ -106,21 +105,17 @@ def rows(first: int, last: int) -> Rows:
     return by_partition
 
 
-def size(by_partition: Rows) -> int:
-    return sum(map(len, by_partition.values()))
-
-
-def observations(by_partition: Rows) -> int:
+def observations(by_partition: rig.Rows) -> int:
     """Rows that are no labels."""
     return sum(
         value.startswith(b'{"kind":"observation"') for part in by_partition.values() for _, value in part
     )
 
 
-def flights(chance: random.Random, first: int, last: int) -> Rows:
+def flights(chance: random.Random, first: int, last: int) -> rig.Rows:
     """Rows of the flights example: each second one is the label of the flight of 60 rows before."""
     encode = msgspec.json.Encoder().encode
-    by_partition: Rows = {number: [] for number in range(PARTITIONS)}
+    by_partition: dict[int, list[rig.Row]] = {number: [] for number in range(PARTITIONS)}
     for number in range(first, last):
         value = flight(chance, number)
         key = key_bytes([value["fields"]["origin"]])

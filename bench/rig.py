@@ -5,17 +5,18 @@ import json
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from aiokafka import TopicPartition
 from everloop.embedded import Kafka
+from everloop.embedded.ports import free_port
 from everloop_kernel.admin import ensure_topics
 from everloop_kernel.kafka import admin_client, committed_offsets, plain_producer
 from everloop_kernel.kafka_reading import read_to_end
@@ -25,10 +26,44 @@ from everloop_schemas.events import PipelineDefined
 from everloop_schemas.pipeline import load, to_definition
 from everloop_schemas.topics import pipeline_topics, platform_topics
 
+__all__ = [
+    "ROOT", "Contender", "Row", "Rows", "Steady", "broker", "count", "cpu_seconds", "environment", "figure",
+    "free_port", "keep", "peer_python", "pinned", "prepare", "progress", "publish", "show", "size", "steady",
+    "version_in",
+]  # fmt: skip
+
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 300.0
 Row = tuple[bytes, bytes]
 """Key and value."""
+Rows = Mapping[int, Sequence[Row]]
+"""By partition."""
+
+
+def size(rows: Rows) -> int:
+    """How many there are."""
+    return sum(map(len, rows.values()))
+
+
+@dataclass
+class Contender:
+    """Somebody who reads one topic and writes another."""
+
+    command: Sequence[str]
+    group: str
+    source: str
+    target: str
+    expected: Callable[[Rows], int] = size
+
+
+@dataclass
+class Steady:
+    """What a contender does once it is warm."""
+
+    per_cpu_second: float
+    per_second: float
+    megabytes_warm: float
+    megabytes_end: float
 
 
 @contextmanager
@@ -78,12 +113,6 @@ def cpu_seconds(process: psutil.Process) -> float:
     return used.user + used.system
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 async def prepare(kafka: KafkaSettings, text: str, more: Iterable[str] = (), revision: int = 1) -> int:
     """A pipeline's topics, further ones as widely partitioned, and the pipeline itself; its partitions."""
     pipeline = load(text)
@@ -103,7 +132,7 @@ async def prepare(kafka: KafkaSettings, text: str, more: Iterable[str] = (), rev
 async def publish(
     kafka: KafkaSettings,
     topic: str,
-    rows: Mapping[int, Sequence[Row]],
+    rows: Rows,
     headers: Sequence[tuple[str, bytes]] = (),
 ) -> None:
     """Rows by partition, by whole batches, the partitions in turn."""
@@ -154,6 +183,33 @@ async def progress(
         yield reach
     finally:
         await admin.close()
+
+
+async def steady(
+    kafka: KafkaSettings,
+    who: Contender,
+    warm: Rows,
+    rest: Rows,
+    *,
+    headers: Sequence[tuple[str, bytes]],
+    log: Path,
+) -> Steady:
+    """Let a contender work off `warm`, then measure it on `rest`; no row may be lost or doubled."""
+    first, wanted, partitions = size(warm), size(rest), len(warm)
+    async with progress(kafka, who.group, who.source, partitions) as reach:
+        await publish(kafka, who.source, warm, headers)
+        with pinned(who.command, log, **environment(kafka)) as process:
+            await reach(first)
+            await asyncio.sleep(2)
+            before, began, warm_bytes = cpu_seconds(process), time.monotonic(), process.memory_info().rss
+            await publish(kafka, who.source, rest, headers)
+            await reach(first + wanted)
+            used, took = cpu_seconds(process) - before, time.monotonic() - began
+            end_bytes = process.memory_info().rss
+    found, expected = await count(kafka, who.target, partitions), who.expected(warm) + who.expected(rest)
+    if found != expected:
+        raise SystemExit(f"{found} records on {who.target} instead of {expected}: not exactly once")
+    return Steady(wanted / used, wanted / took, warm_bytes / 1e6, end_bytes / 1e6)
 
 
 def peer_python(name: str, *packages: str) -> Path:
