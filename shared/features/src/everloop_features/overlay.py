@@ -79,7 +79,7 @@ class Overlay:
         if record_id not in self._old and record_id not in self._new:
             was_there = False
             if self._keeps:
-                self.pending.observe(kept)
+                self.pending.add(kept)
         else:
             was_there = self._observe_again(kept)
         if self._over_labels and not was_there:
@@ -89,10 +89,12 @@ class Overlay:
 
     def _observe_again(self, kept: Kept) -> bool:
         """Remember an observation of an id that came before; whether an earlier one still counts."""
-        before = self._entries(kept.id)
-        was_there = bool(before) and before[-1].values is not None
-        if self._keeps or before:
-            self.pending.observe(kept, before if was_there else ())
+        before = self._newest(kept.id)
+        was_there = before is not None and before.values is not None
+        if was_there:
+            self.pending.follow(kept)
+        elif self._keeps or before is not None:
+            self.pending.observe(kept)
         return was_there
 
     def absorb_label(
@@ -119,7 +121,8 @@ class Overlay:
         """Withdraw an id's observations and label; both count again when the observation comes again."""
         self._packed = None
         self.known_clock_us = max(self.known_clock_us, known_at_us)
-        entries, label = self._entries(record_id), self.remembered.label(record_id, self.horizon)
+        entries = reversed(tuple(self.remembered.entries(record_id, self.horizon)))
+        label = self.remembered.label(record_id, self.horizon)
         gone: list[Kept | Told] = [*entries, *([label] if label else [])]
         known_us = max([known_at_us, *(entry.known_us for entry in gone)])
         self.pending.observe(Kept(record_id, known_us, LONG_AGO_US, self.position, None))
@@ -157,13 +160,12 @@ class Overlay:
             for key, value in packed.items():
                 yield prefix + pack_key(key), value
 
-    def _entries(self, record_id: str) -> tuple[Kept, ...]:
-        return self.remembered.entries(record_id, self.horizon)
+    def _newest(self, record_id: str) -> Kept | None:
+        return next(self.remembered.entries(record_id, self.horizon), None)
 
     def _count(self, label: Told) -> None:
         """Add a label to what it is not in yet: not at all while its observation is withdrawn."""
-        entries = self._entries(label.id)
-        observation = entries[-1] if entries else None
+        observation = self._newest(label.id)
         told_at, joined_at, joined = label.told_at, label.joined_at, label.joined
         if observation is None or observation.values is not None:
             if told_at is None:

@@ -1,6 +1,7 @@
 """Records that are remembered: to be joined with their other half, and to be taken back when corrected."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -111,30 +112,35 @@ def _newest(entries: Sequence[Kept | Told]) -> int:
 class Pending:
     """Remembered records by id. Whether one still counts is decided by its own age, never by its block's.
 
-    `earlier` holds older observations of an id (of another source) that count as well. `groups` says which
-    ids touched a group; it is made when a correction first asks, since most logs hold none.
+    `earlier` holds older observations of an id (of other sources) that count as well: thousands, where each
+    of thousands of sources numbers its records from one. `groups` says which ids touched a group; it is made
+    when a correction first asks, since most logs hold none.
     """
 
     touched: Callable[[Kept | Told], Iterable[GroupKey]]
     observations: dict[str, Kept] = field(default_factory=dict[str, Kept])
-    earlier: dict[str, tuple[Kept, ...]] = field(default_factory=dict[str, tuple[Kept, ...]])
+    earlier: dict[str, deque[Kept]] = field(default_factory=dict[str, deque[Kept]])
     labels: dict[str, Told] = field(default_factory=dict[str, Told])
     groups: dict[GroupKey, list[str]] | None = None
 
-    def entries(self, record_id: str) -> tuple[Kept, ...]:
-        """All observations of an id, oldest first; a withdrawal stands alone."""
+    def entries(self, record_id: str) -> Iterator[Kept]:
+        """All observations of an id, newest first; a withdrawal stands alone."""
         newest = self.observations.get(record_id)
-        return () if newest is None else (*self.earlier.get(record_id, ()), newest)
+        if newest is not None:
+            yield newest
+            yield from reversed(self.earlier.get(record_id, ()))
 
-    def observe(self, kept: Kept, before: tuple[Kept, ...] = ()) -> None:
-        """Take an observation, after those `before` it that still count."""
-        self.observations[kept.id] = kept
-        if before:
-            self.earlier[kept.id] = before
-        elif self.earlier:
-            self.earlier.pop(kept.id, None)
-        if self.groups is not None:
-            self._note(kept)
+    def observe(self, kept: Kept) -> None:
+        """Take an observation, or a withdrawal, in place of all that its id had."""
+        self.earlier.pop(kept.id, None)
+        self._set(kept)
+
+    def follow(self, kept: Kept) -> None:
+        """Take an observation after those that its id has, which count as well."""
+        before = self.observations.get(kept.id)
+        if before is not None:
+            self.earlier.setdefault(kept.id, deque()).append(before)
+        self._set(kept)
 
     def tell(self, told: Told) -> None:
         """Take a label in place of the one that was in force."""
@@ -149,8 +155,9 @@ class Pending:
             self.observations.update(new)
         else:
             for entry in kept:
-                before = self.entries(entry.id) if entry.values is not None else ()
-                self.observe(entry, before if before and before[-1].values is not None else ())
+                before = self.observations.get(entry.id)
+                counts = None not in (entry.values, before and before.values)
+                (self.follow if counts else self.observe)(entry)
         for label in told:
             self.tell(label)
 
@@ -168,17 +175,27 @@ class Pending:
         """Drop a block's records, except where a newer block has another of the same id."""
         self.groups = None
         for entry in block.kept:
-            if not self.earlier and self.observations.get(entry.id) is entry:
+            earlier = self.earlier.get(entry.id)
+            if earlier is not None:
+                self._forget_one(entry, earlier)
+            elif self.observations.get(entry.id) is entry:
                 del self.observations[entry.id]
-                continue
-            left = tuple(other for other in self.entries(entry.id) if other is not entry)
-            if left:
-                self.observe(left[-1], left[:-1])
-            else:
-                self.observations.pop(entry.id, None)
         for label in block.told:
             if self.labels.get(label.id) is label:
                 del self.labels[label.id]
+
+    def _forget_one(self, entry: Kept, earlier: deque[Kept]) -> None:
+        if self.observations[entry.id] is entry:
+            self.observations[entry.id] = earlier.pop()
+        elif entry in earlier:
+            earlier.remove(entry)
+        if not earlier:
+            del self.earlier[entry.id]
+
+    def _set(self, kept: Kept) -> None:
+        self.observations[kept.id] = kept
+        if self.groups is not None:
+            self._note(kept)
 
     def _note(self, entry: Kept | Told) -> None:
         groups = self.groups
@@ -189,20 +206,33 @@ class Pending:
 
 @dataclass(slots=True)
 class Added(Pending):
-    """What one transaction adds; `kept` and `told` are its records in their order."""
+    """What one transaction adds; `kept` and `told` are its records in their order.
+
+    `replaced` are the ids of which nothing counts that was there before the transaction.
+    """
 
     kept: list[Kept] = field(default_factory=list[Kept])
     told: list[Told] = field(default_factory=list[Told])
+    replaced: set[str] = field(default_factory=set[str])
 
     def __bool__(self) -> bool:
         return bool(self.kept or self.told)
 
-    def observe(self, kept: Kept, before: tuple[Kept, ...] = ()) -> None:
-        """Take an observation, after those `before` it that still count."""
+    def add(self, kept: Kept) -> None:
+        """Take the first observation of an id that nothing is remembered of."""
         self.kept.append(kept)
-        self.observations[kept.id] = kept
-        if before or self.earlier or self.groups is not None:
-            Pending.observe(self, kept, before)
+        self._set(kept)
+
+    def observe(self, kept: Kept) -> None:
+        """Take an observation, or a withdrawal, in place of all that its id had."""
+        self.kept.append(kept)
+        self.replaced.add(kept.id)
+        Pending.observe(self, kept)
+
+    def follow(self, kept: Kept) -> None:
+        """Take an observation after those that its id has, which count as well."""
+        self.kept.append(kept)
+        Pending.follow(self, kept)
 
     def tell(self, told: Told) -> None:
         """Take a label in place of the one that was in force."""

@@ -1,6 +1,7 @@
 """What is remembered of a log partition at a place in it: committed records and those of a batch."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from everloop_features.nodes import Key
@@ -24,10 +25,11 @@ class Remembered:
         self.added = Added(base.compiled.contributions.touched)
         self.settled_us = dict(base.settled_us)
 
-    def entries(self, record_id: str, horizon: Horizon) -> tuple[Kept, ...]:
-        """The observations of an id that still count, oldest first, or its withdrawal."""
-        entries = self.added.entries(record_id) or self._old.entries(record_id)
-        return tuple(entry for entry in entries if not horizon.passed(entry))
+    def entries(self, record_id: str, horizon: Horizon) -> Iterator[Kept]:
+        """The observations of an id that still count, newest first, or its withdrawal."""
+        old = () if record_id in self.added.replaced else self._old.entries(record_id)
+        entries = chain(self.added.entries(record_id), old)
+        return (entry for entry in entries if not horizon.passed(entry))
 
     def label(self, record_id: str, horizon: Horizon) -> Told | None:
         """The label in force of an id."""
@@ -40,7 +42,7 @@ class Remembered:
         over = self._base.layouts[index].over
         for record_id in dict.fromkeys((*self._old.ids(group), *self.added.ids(group))):
             if over == "observations":
-                yield from self.entries(record_id, horizon)
+                yield from reversed(tuple(self.entries(record_id, horizon)))
             elif (told := self.label(record_id, horizon)) is not None:
                 yield told
 
