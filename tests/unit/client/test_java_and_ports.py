@@ -60,3 +60,9 @@ def test_a_free_port_is_free():
 def test_a_free_port_is_not_taken_by_a_connection_before_its_server_starts():
     """Systems take the ports of outgoing connections from 32768 on (Linux) or 49152 (others)."""
     assert all(1024 < free_port() < 32768 for _ in range(100))
+
+
+def test_a_free_port_is_given_once():
+    """A stack chooses all of its ports before the first of its servers listens."""
+    given = [free_port() for _ in range(1000)]
+    assert len(set(given)) == len(given)

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import socket
+from itertools import cycle, islice
 
 import psutil
 
@@ -13,11 +14,13 @@ __all__ = ["free_port", "owner", "require_free"]
 _LOOPBACK = "127.0.0.1"
 _PORTS = range(15_000, 32_000)
 """Below those that systems give to outgoing connections: one of these would take a port before its server."""
+_order = cycle(random.SystemRandom().sample(_PORTS, len(_PORTS)))
+"""Two servers of a stack must not be given the same port, though neither listens yet."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on right now, and that no outgoing connection will take."""
-    for port in random.sample(_PORTS, 200):
+    """A port that nobody listens on now and no outgoing connection will take; each call gives another."""
+    for port in islice(_order, len(_PORTS)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((_LOOPBACK, port))
             return port
