@@ -29,7 +29,7 @@ MEMORY_SECONDS = 5
 OFFER_BAD_DAYS_BEFORE_END = 14
 """When no version has been rejected by then, one is offered that its gates must refuse."""
 BAD_MODEL = {"trees": 1, "learning_rate": 0.001}
-LAG_LIMIT = 5_000
+LAG_LIMIT = 30_000
 """Records that the platform may be behind before the clock of the replay waits."""
 
 

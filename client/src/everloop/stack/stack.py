@@ -74,7 +74,10 @@ class Stack:
         self.names = tuple(services) if services is not None else _SERVICE_NAMES
         self._env = dict(env or {})
         path = self.folder.path
-        self._kafka = Kafka(path / "kafka", self.ports.kafka, fsync, log=self._log_of("kafka"))
+        # a stack runs for days: what the compiler takes in its first minute comes back many times
+        self._kafka = Kafka(
+            path / "kafka", self.ports.kafka, fsync, throughput=True, log=self._log_of("kafka")
+        )
         self._postgres = Postgres(path / "postgres", self.ports.postgres, fsync, log=self._log_of("postgres"))
         self._ready = False
         self._http = httpx.Client(timeout=_PROBE_SECONDS)
