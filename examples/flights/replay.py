@@ -14,7 +14,7 @@ from ledger import Answer, Ledger
 
 PIPELINE = "flight-delay"
 LATE_AFTER_MINUTES = 15
-TICK = 120 * 60 * 1_000_000
+TICK = 180 * 60 * 1_000_000
 """Microseconds of pipeline time in one step: requests inside a step share it."""
 DAY = 24 * 3600 * 1_000_000
 REPEAT_EVERY = 50
