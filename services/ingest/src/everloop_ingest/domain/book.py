@@ -96,13 +96,14 @@ class Book:
         return over > begin
 
     def _judge(self, start: int, rules: Rules) -> None:
+        assert self.standing is not None
         window = self.windows.get(start) or _empty(start, rules)
-        gates = list(rules.final(self.windows, start, window))
+        held = {gate.gate for gate in self.standing.held}
+        gates = list(rules.final(self.windows, start, window, held))
         broken = [gate.evidence() for gate in gates if gate.broken]
         was, state = window.state, "broken" if broken else "passed"
         if start in self.windows or broken:
             self._put(start, window.model_copy(update={"state": state, "broken": broken}))
-        assert self.standing is not None
         newest = start + rules.step >= seconds(self.standing.judged_until)  # an older one lifts nothing
         passed = gates if newest else ()
         self._draw_conclusions(start, passed, broken, rules, news=bool(broken) and was != "broken")

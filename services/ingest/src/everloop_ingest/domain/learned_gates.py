@@ -1,18 +1,58 @@
 """Gates that nobody declared: from the profile of the newest training, and from the past weeks' windows."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import median
 from typing import Final, Literal
 
 from everloop_schemas.events import DataProfiled, MeasuredShare, WindowMeasured
-from everloop_schemas.shares import SharePattern, learn_share
+from everloop_schemas.shares import SharePattern, learn_share, usual_share
 
 from everloop_ingest.domain.data_gates import About, Gate, RatioGate, ShareGate
 from everloop_ingest.domain.gauges import LATE
 
-__all__ = ["Level", "flow_gates", "invariants", "measures_of", "share_gates", "usual_rows", "volume_gate"]
+__all__ = [
+    "Level",
+    "Volumes",
+    "flow_gates",
+    "invariants",
+    "measures_of",
+    "share_gates",
+    "volume_gate",
+]
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Observations by window (or day), each `step` seconds; starts are seconds since 1970.
+
+    `first` is the first window that was seen whole. How far weeks differ is not taken from `broken` windows.
+    """
+
+    rows: Callable[[int], int]
+    broken: Callable[[int], bool]
+    step: int
+    first: int
+
+    @cached_property
+    def week(self) -> int:
+        """Seconds from a window to the one that it is compared with."""
+        return max(_WEEK, self.step)
+
+    def usual(self, start: int) -> list[int]:
+        """Rows of the same hour (or day) in each of the four weeks before; of a time nobody saw, nothing."""
+        week = self.week
+        return [self.rows(start - weeks * week) for weeks in _WEEKS if start - weeks * week >= self.first]
+
+    def swings(self, start: int, *, least: float) -> Iterator[float]:
+        """How far (as a logarithm) each sound window of the past week lay from its own past weeks."""
+        for each in range(start - self.week, start, self.step):
+            past = () if self.broken(each) else self.usual(each)
+            if len(past) >= _FEWEST_WEEKS - 1 and (usual := median(past)) >= max(least, 1.0):
+                yield abs(math.log((self.rows(each) + 1) / (usual + 1)))
+
 
 Scale = Literal["window", "day"]
 _BEYOND_WORST: Final = 1.25
@@ -23,7 +63,9 @@ _FEWEST_LATELY: Final = 12
 """Windows that say where a share is by now: one that was too small to be judged must not excuse the next."""
 _FEWEST_PAST: Final = 24
 """Windows that a flow's pattern is learned from."""
+_WEEKS: Final = (1, 2, 3, 4)
 _FEWEST_WEEKS: Final = 3
+_WEEK: Final = 7 * 86_400
 _SMALLEST_SWING: Final = 0.1
 """Of volume, as a logarithm: a tenth more or less is never an alarm."""
 _SHORTEST_LIST: Final = 10
@@ -119,64 +161,53 @@ def flow_gates(
     *,
     limit: float,
     on_broken: Literal["block", "warn"],
+    held: Collection[str],
 ) -> Iterator[Gate]:
-    """The shares of duplicates and of quarantined records among those that came, by the past windows'."""
+    """The shares of duplicates and of quarantined records among those that came, by the past windows'.
+
+    A gate that passes is left out unless it is among the `held`: how far windows stray takes long to find.
+    """
+    came = _came(window)
+    counts = {name: count for name in ("duplicates", "quarantined") if (count := getattr(window, name))}
+    if came < _FEWEST_ROWS or not counts:
+        return
     known = [each for each in past if each.state != "broken" and _came(each) >= _FEWEST_ROWS]
     if len(known) < _FEWEST_PAST:
         return
-    for name in ("duplicates", "quarantined"):
-        count: int = getattr(window, name)
-        if count and _came(window) >= _FEWEST_ROWS:
-            pattern = learn_share([getattr(each, name) for each in known], [_came(each) for each in known])
-            allowed = max(limit, _BEYOND_WORST * pattern.worst)
-            about = About(name, "learned", on_broken)
-            high = _bounds(pattern)[0]
-            yield ShareGate(about, count, _came(window), None, high, pattern.correlation, allowed)
+    totals = [_came(each) for each in known]
+    for name, count in counts.items():
+        before = [getattr(each, name) for each in known]
+        pattern = usual_share(before, totals)
+        about, high = About(name, "learned", on_broken), _bounds(pattern)[0]
+        gate = ShareGate(about, count, came, None, high, pattern.correlation, limit)
+        if gate.broken or name in held:
+            allowed = max(limit, _BEYOND_WORST * learn_share(before, totals).worst)
+            yield replace(gate, limit=allowed)
 
 
 def _came(window: WindowMeasured) -> int:
     return window.observations + window.labels + window.duplicates + window.quarantined
 
 
-def usual_rows(rows: Mapping[int, int], start: int, *, week: int, first: int) -> list[int]:
-    """Rows of the same hour (or day) in each of the four weeks before; of a time nobody saw, nothing."""
-    starts = (start - number * week for number in range(1, 5))
-    return [rows.get(each, 0) for each in starts if each >= first]
-
-
 def volume_gate(
-    rows: Mapping[int, int],
-    start: int,
-    *,
-    step: int,
-    week: int,
-    first: int,
-    skip: Collection[int],
-    limit: float,
-    about: About,
+    volumes: Volumes, start: int, *, limit: float, about: About, held: Collection[str]
 ) -> Gate | None:
-    """The rows of a window against the same hour of past weeks; `rows` by start, all in the same unit.
+    """The rows of a window against the same hour of past weeks; as far as windows of a like size stray.
 
-    How far weeks differ is taken from the past week's windows of a size like this one's, but for
-    those to `skip`: broken ones.
+    A gate that passes is left out unless it is among the `held`: how far windows stray takes long to find,
+    and is taken for no less than `_SMALLEST_SWING`.
     """
-    past = usual_rows(rows, start, week=week, first=first)
+    past = volumes.usual(start)
     if len(past) < _FEWEST_WEEKS:
         return None
-    usual = median(past)
-    sound = [each for each in range(start - week, start, step) if each not in skip]
-    swings = list(_swings(rows, sound, week=week, first=first, least=usual / 4))
-    if len(swings) < min(_SHORTEST_LIST, week // step):
+    rows, usual = volumes.rows(start), median(past)
+    if about.gate not in held and not _ratio_gate(about, rows, usual, _SMALLEST_SWING, limit).broken:
         return None
-    swing = max(_SMALLEST_SWING, _BEYOND_WORST * max(swings))
-    return RatioGate(about, rows.get(start, 0), usual, math.exp(-swing), math.exp(swing), limit)
+    swings = list(volumes.swings(start, least=usual / 4))
+    if len(swings) < min(_SHORTEST_LIST, volumes.week // volumes.step):
+        return None
+    return _ratio_gate(about, rows, usual, max(_SMALLEST_SWING, _BEYOND_WORST * max(swings)), limit)
 
 
-def _swings(
-    rows: Mapping[int, int], starts: Sequence[int], *, week: int, first: int, least: float
-) -> Iterator[float]:
-    """How far (as a logarithm) each of these windows lay from its own past weeks."""
-    for earlier in starts:
-        past = usual_rows(rows, earlier, week=week, first=first)
-        if len(past) >= _FEWEST_WEEKS - 1 and (usual := median(past)) >= max(least, 1.0):
-            yield abs(math.log((rows.get(earlier, 0) + 1) / (usual + 1)))
+def _ratio_gate(about: About, rows: int, usual: float, swing: float, limit: float) -> RatioGate:
+    return RatioGate(about, rows, usual, math.exp(-swing), math.exp(swing), limit)

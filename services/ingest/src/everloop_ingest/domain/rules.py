@@ -1,6 +1,7 @@
 """All gates of a pipeline on one of its windows: the declared and the learned ones."""
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,21 +15,21 @@ from everloop_ingest.domain.data_gates import About, CountGate, Gate, RatioGate,
 from everloop_ingest.domain.gauges import gate_name
 from everloop_ingest.domain.learned_gates import (
     Level,
+    Volumes,
     flow_gates,
     measures_of,
     share_gates,
-    usual_rows,
     volume_gate,
 )
 
 __all__ = ["DAY", "REFERENCE_WINDOWS", "Rules", "Windows", "merged", "moment", "seconds"]
 
 DAY: Final = 86_400
-WEEK: Final = 7 * DAY
 REFERENCE_WINDOWS: Final = 168
 """Past windows that a new one is compared with, beside the profile: a week of hours."""
 _EARLY: Final = math.log(10)
 """A window is looked at before its end whenever new data is announced: then only far larger faults count."""
+_NEVER: Final = 2**62
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Windows = Mapping[int, WindowMeasured]
@@ -87,21 +88,27 @@ class Rules:
         yield from self._declared_shares(window, self.limit + _EARLY)
         yield from self._invariants(windows, start, window, "window", self.limit + _EARLY)
 
-    def final(self, windows: Windows, start: int, window: WindowMeasured) -> Iterator[Gate]:
-        """Every gate of a window that is over; and, four times a day, those of the day before its end."""
+    def final(
+        self, windows: Windows, start: int, window: WindowMeasured, held: Collection[str]
+    ) -> Iterator[Gate]:
+        """Every gate of a window that is over; and, four times a day, those of the day before its end.
+
+        Those that pass may be left out, but for the `held`.
+        """
         yield from self._declared_shares(window, self.limit)
         yield from self._declared_counts(windows, start, window)
         yield from self._invariants(windows, start, window, "window", self.limit)
         if not self.quality.learned:
             return
         past = _past(windows, start, self.step)
-        yield from flow_gates(window, past, limit=self.limit, on_broken=self.quality.on_broken)
-        yield from self._volume(windows, start)
+        block = self.quality.on_broken
+        yield from flow_gates(window, past, limit=self.limit, on_broken=block, held=held)
+        yield from self._volume(windows, start, held)
         end = start + self.step
         if self.step < DAY and end % (DAY // 4) < self.step:
             yield from self._day(windows, end - DAY)
         if self.step < DAY and end % DAY == 0:
-            yield from self._day_volume(windows, end - DAY)
+            yield from self._day_volume(windows, end - DAY, held)
 
     def _invariants(
         self,
@@ -124,32 +131,32 @@ class Rules:
         if alike:
             yield from self._invariants(windows, start, merged(alike), "day", self.limit)
 
-    def _volume(self, windows: Windows, start: int) -> Iterator[Gate]:
-        rows = {each: window.observations for each, window in windows.items()}
-        broken = {each for each, window in windows.items() if window.state == "broken"}
-        yield from self._volume_of(rows, broken, start, self.step, "volume")
+    def _volume(self, windows: Windows, start: int, held: Collection[str]) -> Iterator[Gate]:
+        about = About("volume", "learned", self.quality.on_broken)
+        gate = volume_gate(self._volumes(windows), start, limit=self.limit, about=about, held=held)
+        if gate is not None:
+            yield gate
 
-    def _day_volume(self, windows: Windows, start: int) -> Iterator[Gate]:
-        rows: dict[int, int] = {}
+    def _volumes(self, windows: Windows) -> Volumes:
+        def rows(start: int) -> int:
+            window = windows.get(start)
+            return 0 if window is None else window.observations
+
+        def broken(start: int) -> bool:
+            window = windows.get(start)
+            return window is not None and window.state == "broken"
+
+        # the first one may have begun in its middle
+        return Volumes(rows, broken, self.step, min(windows, default=_NEVER) + self.step)
+
+    def _day_volume(self, windows: Windows, start: int, held: Collection[str]) -> Iterator[Gate]:
+        rows = Counter[int]()
         for each, window in windows.items():
-            rows[each - each % DAY] = rows.get(each - each % DAY, 0) + window.observations
+            rows[each - each % DAY] += window.observations
         broken = {each - each % DAY for each, window in windows.items() if window.state == "broken"}
-        yield from self._volume_of(rows, broken, start, DAY, "volume a day")
-
-    def _volume_of(
-        self, rows: Mapping[int, int], broken: Collection[int], start: int, step: int, name: str
-    ) -> Iterator[Gate]:
-        scale: Literal["window", "day"] = "day" if name.endswith("day") else "window"
-        gate = volume_gate(
-            rows,
-            start,
-            step=step,
-            week=max(WEEK, step),
-            first=min(rows, default=start) + step,  # the first one may have begun in its middle
-            skip=broken,
-            limit=self.limit,
-            about=About(name, "learned", self.quality.on_broken, scale=scale),
-        )
+        volumes = Volumes(rows.__getitem__, broken.__contains__, DAY, min(rows, default=_NEVER) + DAY)
+        about = About("volume a day", "learned", self.quality.on_broken, scale="day")
+        gate = volume_gate(volumes, start, limit=self.limit, about=about, held=held)
         if gate is not None:
             yield gate
 
@@ -175,14 +182,13 @@ class Rules:
         return min(window.declared.get(gate_name(wanted), 0), rows), rows
 
     def _declared_counts(self, windows: Windows, start: int, window: WindowMeasured) -> Iterator[Gate]:
-        first = min(windows, default=start) + self.step
-        if start < first or not self.quality.expect:
+        volumes = self._volumes(windows)
+        if start < volumes.first or not self.quality.expect:
             return
-        rows = {each: measured.observations for each, measured in windows.items()}
+        past = volumes.usual(start)
         for wanted in self.quality.expect:
             if wanted.expect == "row_count":
                 yield CountGate(self._about(wanted), window.observations, wanted.min, wanted.max)
-            past = usual_rows(rows, start, week=max(WEEK, self.step), first=first)
             if wanted.expect == "volume" and past:
                 about, usual = self._about(wanted), float(median(past))
                 yield RatioGate(about, window.observations, usual, wanted.min, wanted.max, self.limit)
