@@ -43,7 +43,7 @@ def bodies(rows_each: int) -> list[bytes]:
     chance, count = random.Random(3), 40 if rows_each > 1 else 4000
     made = []
     for first in range(count):
-        rows = [record(chance, first * rows_each + number) for number in range(rows_each)]
+        rows = [record(chance, first * rows_each + number, 1) for number in range(rows_each)]
         for row in rows:
             row.pop("known_at")
         made.append(json.dumps(rows if rows_each > 1 else rows[0]).encode())
