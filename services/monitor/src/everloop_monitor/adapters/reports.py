@@ -8,6 +8,7 @@ from everloop_monitor.adapters.postgres import LOSSES
 
 __all__ = ["Reports"]
 
+# MATERIALIZED: otherwise the labels are counted once more for each group
 _DAYS: Final = """
     WITH ranked AS (
         SELECT model_version, arm, day, output, label,
@@ -15,7 +16,7 @@ _DAYS: Final = """
                + (count(*) OVER (PARTITION BY model_version, arm, day, output) - 1) / 2.0 AS rank
         FROM predictions WHERE pipeline = $1 AND label IS NOT NULL
         WINDOW same AS (PARTITION BY model_version, arm, day ORDER BY output)
-    ), known AS (
+    ), known AS MATERIALIZED (
         SELECT day, sum(sum(value)) OVER before / nullif(sum(count(*)) OVER before, 0) AS prior
         FROM labels WHERE pipeline = $1 AND value IS NOT NULL AND NOT withdrawn GROUP BY day
         WINDOW before AS (ORDER BY day ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
