@@ -30,6 +30,7 @@ from everloop_ingest.application.intake import NewState
 from everloop_ingest.application.tallying import Tallier
 from everloop_ingest.domain.book import Book
 from everloop_ingest.domain.contract import Contract, Refused
+from everloop_ingest.domain.duplicates import DuplicateWindow, Recent
 from everloop_ingest.domain.gauges import Gauges
 from everloop_ingest.domain.learned_gates import invariants
 from everloop_ingest.domain.rules import Rules
@@ -120,7 +121,7 @@ class Feed:
 
     def tallied(self, number: int, rows: list[Record], labels: list[Record]) -> list[Tallied]:
         known_at = EPOCH + (number + 1) * HOUR - timedelta(seconds=1)
-        state = NewState(Tally(0, 0, known_at))
+        state = NewState(Tally(0, 0, known_at), Recent(DuplicateWindow(1)))
         seen: set[str] = set()
         for kind, records in (("observation", rows), ("label", labels)):
             for record in records:
