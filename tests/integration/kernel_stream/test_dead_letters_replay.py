@@ -69,6 +69,9 @@ async def test_what_nobody_set_aside_does_not_hold_the_others_back(dead) -> None
     done = await replay(dead.kafka, dead.group)
     assert done == Replayed(3, (stranger.position, stranger.position + 1))
     assert await replay(dead.kafka, dead.group) == Replayed(0, ())
+    marked = {letter.position: letter.replayed for letter in await list_(dead.kafka, dead.group)}
+    assert marked.pop(stranger.position) is False  # it was passed over, and went nowhere
+    assert all(marked.values())
 
 
 def _record(topic: str) -> ConsumerRecord:

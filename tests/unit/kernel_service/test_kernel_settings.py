@@ -33,6 +33,8 @@ def test_each_service_has_its_own_variables(monkeypatch):
         (TrainerSettings, "EVERLOOP_TRAINER_HTTP_PORT", "many"),
         (PlatformSettings, "EVERLOOP_TRACE_RATIO", "2"),
         (PlatformSettings, "EVERLOOP_LOG_LEVEL", "loud"),
+        (PlatformSettings, "EVERLOOP_OTLP_ENDPOINT", "jaeger:4318"),
+        (PlatformSettings, "EVERLOOP_OTLP_ENDPOINT", "http://"),
         (KafkaSettings, "EVERLOOP_KAFKA_SECURITY_PROTOCOL", "TELNET"),
         (PostgresSettings, "EVERLOOP_POSTGRES_POOL_SIZE", "0"),
     ],

@@ -96,18 +96,19 @@ class StoredDeadLetter:
         named = [(name.removeprefix(_PREFIX), value or b"") for name, value in record.headers[-len(_ABOUT) :]]
         foreign = tuple(name for name, _ in named) != _ABOUT
         about = {} if foreign else {name: value.decode("utf-8", "replace") for name, value in named}
+        partition = _number(about.get("partition", ""))
         return cls(
             position=record.offset,
             reason_code=about.get("reason", "unknown"),
             reason=about.get("detail", ""),
             topic=about.get("topic", ""),
-            partition=_number(about.get("partition", "")),
+            partition=partition,
             offset=_number(about.get("offset", "")),
             at=about.get("at", ""),
             key=record.key,
             value=record.value,
             headers=record.headers if foreign else record.headers[: -len(_ABOUT)],
-            replayed=replayed,
+            replayed=replayed and partition >= 0,  # others were passed over
         )
 
 

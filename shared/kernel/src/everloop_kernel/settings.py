@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,6 +59,13 @@ class Settings(BaseSettings):
 def _addresses(text: str) -> str:
     if not re.fullmatch(r"\s*[^\s,]+:[0-9]{1,5}\s*(,\s*[^\s,]+:[0-9]{1,5}\s*)*", text):
         raise ValueError("write host:port, several separated by commas")
+    return text
+
+
+def _http_url(text: str) -> str:
+    found = urlsplit(text)
+    if found.scheme not in {"http", "https"} or not found.hostname or found.query or found.fragment:
+        raise ValueError("write http://host:port or https://host:port, and a path if there is one")
     return text
 
 
@@ -119,7 +127,7 @@ class PlatformSettings(Settings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
     tokens_file: Path | None = Field(None, description="JSON lines of hashed bearer tokens")
-    otlp_endpoint: str | None = Field(
+    otlp_endpoint: Annotated[str, AfterValidator(_http_url)] | None = Field(
         None, description="base URL of an OTLP/HTTP collector; unset: no telemetry"
     )
     trace_ratio: float = Field(1.0, ge=0, le=1, description="share of new traces that are sampled")
