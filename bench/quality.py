@@ -144,7 +144,7 @@ def broken_by(book: Book, tallied: Sequence[Tallied], rules: Rules) -> list[set[
     found = []
     for each in tallied:
         before = {start: window.state for start, window in book.windows.items()}
-        book.add(each, rules)
+        book.add(each, rules, EPOCH)
         found.append(
             {
                 gate.gate

@@ -7,7 +7,7 @@ from everloop_ingest.domain.book import Book
 from everloop_schemas.shares import learn_share, surprise
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.ingest.data_gates_rig import Rig, hour, tallied
+from unit.ingest.data_gates_rig import BEGIN, Rig, hour, tallied
 
 RIG = Rig(
     "quality: {expect: [{expect: not_null, field: heat, mostly: 0.8}, {expect: row_count, min: 5}]}",
@@ -21,7 +21,7 @@ def feed(rows: list[dict[str, Any]], cuts: list[int]) -> Book:
     for begin, end in zip([0, *cuts], [*cuts, len(rows)], strict=True):
         if begin < end:
             for each in tallied(RIG.contract, RIG.profile, rows[begin:end], known_at=known_at):
-                book.add(each, RIG.rules)
+                book.add(each, RIG.rules, BEGIN)
                 known_at = each.known_at
     return book
 

@@ -246,12 +246,21 @@ class WindowMeasured(Part):
     broken: list[DataGate] = []
 
 
+class PartitionClock(Part):
+    """How far a log partition has come."""
+
+    partition: int = Field(ge=0)
+    known_at: AwareDatetime = Field(description="the highest known_at of its records so far")
+    noted_at: AwareDatetime = Field(description="when it was last heard of, by the clock on the wall")
+
+
 class QualityStanding(Part):
     """Where a pipeline's data stands."""
 
     revision: int = 0
     known_at: AwareDatetime = Field(description="pipeline time")
     judged_until: AwareDatetime = Field(description="windows that end by then are judged")
+    clocks: list[PartitionClock] = Field(default=[], description="of each log partition, in their order")
     held: list[DataGate] = Field(default=[], description="broken gates that block, as they were found")
     waived: list[str] = Field(default=[], description="gates that a person has opened")
     waived_under: str | None = Field(default=None, description="the profile they were opened under")

@@ -135,7 +135,7 @@ class Rig:
 
     def feed(self, rows: Sequence[dict[str, Any]], **more: Any) -> None:
         for each in tallied(self.contract, self.profile, rows, **more):
-            self.book.add(each, self.rules)
+            self.book.add(each, self.rules, BEGIN)
 
     def feed_counts(self, number: int, rows: int, **learned: int) -> None:
         """An hour of which only the number of rows matters."""
@@ -143,6 +143,7 @@ class Rig:
         self.book.add(
             Tallied(partition=0, window_start=start, known_at=start, observations=rows, learned=learned),
             self.rules,
+            BEGIN,
         )
 
     @property

@@ -101,7 +101,7 @@ def test_partitions_are_merged_before_they_are_judged() -> None:
     halves = [note(0, rows=20, nulls=8, partition=0), note(0, rows=180, partition=1)]
     assert read(run(found, [*halves, note(3)]), QualityJudged) == []
     alone = [note(5, rows=20, nulls=20, partition=0), note(5, rows=20, partition=1)]
-    (event,) = read(run(found, [*alone, note(8)]), QualityJudged)
+    (event,) = read(run(found, [*alone, note(8), note(8, partition=1)]), QualityJudged)
     assert (event.gates[0].figure, event.gates[0].rows) == (0.5, 40)
 
 

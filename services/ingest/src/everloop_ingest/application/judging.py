@@ -6,6 +6,7 @@ all partitions are merged before they are judged. The state is the compacted top
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from aiokafka import ConsumerRecord
 from everloop_kernel.stream import DeadLetter, Output, RestoreFrom, Step, go_on
@@ -22,7 +23,7 @@ from everloop_schemas.ids import derived_id
 
 from everloop_ingest.application import names
 from everloop_ingest.domain.book import Book, blocked_reason
-from everloop_ingest.domain.rules import Rules, seconds
+from everloop_ingest.domain.rules import Rules, moment, seconds
 
 __all__ = ["Judge", "Judged", "window_key"]
 
@@ -82,7 +83,8 @@ class Judge:
             if rules is None:
                 dead.append(DeadLetter(record, "no-such-pipeline", _unknown(event.pipeline)))
                 continue
-            arrivals += _note(self._open(event.pipeline, state), event, rules)
+            noted_at = moment(record.timestamp // 1000)
+            arrivals += _note(self._open(event.pipeline, state), event, rules, noted_at)
         state.events = [each for book in state.books.values() for each in book.judged]
         changes = [output for book in state.books.values() for output in _changes(book, self._books)]
         return Step([*changes, *map(_judged, state.events), *arrivals], dead, state)
@@ -116,12 +118,12 @@ def _keep(book: Book, start: int, event: QualityMeasured | None) -> None:
         book.windows[start] = event.window
 
 
-def _note(book: Book, event: QualityNoted, rules: Rules) -> Iterator[Output]:
+def _note(book: Book, event: QualityNoted, rules: Rules, noted_at: datetime) -> Iterator[Output]:
     """One note; the announcement of new data comes after everything before it was judged."""
     if event.accepted is not None:
         book.accept(event.accepted, rules)
     if event.tallied is not None:
-        book.add(event.tallied, rules)
+        book.add(event.tallied, rules, noted_at)
         if event.tallied.arrived is not None:
             yield _data_arrived(book, event.tallied, event.tallied.arrived)
 

@@ -15,6 +15,7 @@ from everloop_schemas.events import (
 )
 from everloop_schemas.ids import derived_id
 
+from everloop_ingest.domain.clocks import moved, slowest
 from everloop_ingest.domain.data_gates import Gate
 from everloop_ingest.domain.rules import DAY, REFERENCE_WINDOWS, Rules, moment, seconds
 
@@ -22,6 +23,8 @@ __all__ = ["Book", "blocked_reason"]
 
 _KEPT_DAYS: Final = 37
 """Windows are remembered for the same hour of the four weeks before, and those weeks' own past."""
+_TOGETHER: Final = 0.9
+"""How far into a window every partition must be, as a share of the one farthest into it."""
 _MOST_EXAMPLES: Final = 5
 _MOST_SHOWN: Final = 3
 
@@ -59,11 +62,11 @@ class Book:
         """A book to write in; windows and standing are never changed, only replaced."""
         return Book(self.pipeline, dict(self.windows), self.standing)
 
-    def add(self, tallied: Tallied, rules: Rules) -> None:
-        """Add a tally, then judge every window that is over by the pipeline time it brings."""
+    def add(self, tallied: Tallied, rules: Rules, noted_at: datetime) -> None:
+        """Add a tally, then judge every window that is over in all partitions; `noted_at` is wall time."""
         start = seconds(tallied.window_start)
         start -= start % rules.step  # tallied under an older file with other windows
-        standing = self._standing(tallied, start)
+        standing = self._standing(tallied, start, noted_at)
         oldest = seconds(standing.known_at) - _KEPT_DAYS * DAY
         if start >= oldest and _counts_anything(tallied):
             self._put(start, _plus(self.windows.get(start) or _empty(start, rules), tallied, rules))
@@ -74,19 +77,22 @@ class Book:
         if tallied.arrived is not None and start in self.windows:
             self._look_early(start, rules)
 
-    def _standing(self, tallied: Tallied, start: int) -> QualityStanding:
+    def _standing(self, tallied: Tallied, start: int, noted_at: datetime) -> QualityStanding:
         """The standing at the pipeline time that a tally brings."""
         before = self.standing
-        known_at = tallied.known_at if before is None else max(before.known_at, tallied.known_at)
         if before is None:
-            before = QualityStanding(known_at=known_at, judged_until=moment(start))
-        self.standing = before if before.known_at == known_at else _with(before, known_at=known_at)
+            before = QualityStanding(known_at=tallied.known_at, judged_until=moment(start))
+        self.standing = _with(
+            before,
+            known_at=max(before.known_at, tallied.known_at),
+            clocks=moved(before.clocks, tallied.partition, tallied.known_at, noted_at),
+        )
         return self.standing
 
     def _close(self, rules: Rules) -> bool:
         """Judge the windows that have ended, also those in which nothing came; whether there were any."""
         assert self.standing is not None
-        over = seconds(self.standing.known_at) - rules.grace
+        over = seconds(slowest(self.standing.clocks)) - rules.grace
         over -= over % rules.step
         begin = seconds(self.standing.judged_until)
         begin -= begin % rules.step
@@ -109,7 +115,14 @@ class Book:
         self._draw_conclusions(start, passed, broken, rules, news=bool(broken) and was != "broken")
 
     def _look_early(self, start: int, rules: Rules) -> None:
-        """New data is to be announced: what its window shows so far may already be a fault."""
+        """New data is to be announced: what its window shows so far may already be a fault.
+
+        Not where some partitions have hardly come to the window: its rows would be those of the others' keys.
+        """
+        assert self.standing is not None
+        fastest, slow = seconds(self.standing.known_at), seconds(slowest(self.standing.clocks))
+        if slow - start < _TOGETHER * (fastest - start):
+            return
         gates = list(rules.early(self.windows, start))
         broken = [gate.evidence() for gate in gates if gate.broken]
         if broken:
