@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from aiokafka import TopicPartition
 from everloop.changes import plan_apply
 from everloop.history.log import run
+from everloop.lag import lag_by_group
 from everloop.replays import Replay, replays_under_way
 from everloop_features import compile as compile_features
 from everloop_features.packing import (
@@ -86,9 +88,9 @@ async def publish(rig: Rig, name: str, first: int, last: int) -> None:
         await producer.flush()
 
 
-async def read(rig: Rig, topic: str) -> list[Any]:
+async def read(rig: Rig, topic: str, partitions: Iterable[int] = (0, 1)) -> list[Any]:
     found = []
-    for partition in range(2):
+    for partition in partitions:
         found += [r async for page in read_to_end(rig.kafka, TopicPartition(topic, partition)) for r in page]
     return found
 
@@ -98,25 +100,36 @@ async def vectors(rig: Rig, name: str, version: int) -> list[bytes]:
     return [value for value in values if b'"pipeline_version":%d,' % version in value]
 
 
-async def state(rig: Rig, name: str, version: int) -> tuple[dict[bytes, bytes], Any]:
-    """The bytes of every group, and what waits for labels (which is cut into blocks by transactions)."""
+async def state(rig: Rig, name: str, version: int) -> list[tuple[dict[bytes, bytes], Any]]:
+    """By partition, the bytes of every group, and what waits for labels (transactions cut it into blocks)."""
     compiled = compile_features(rig.definitions[name][version])
-    loaded, groups = compiled.new_state(version), {}
-    for record in await read(rig, f"feature-state-changed-v1.{name}"):
-        if version_of(record.key) != version:
-            continue
-        loaded.load(record.key, record.value)
-        if split_key(record.key)[0] not in (CLOCK, DEFINITION, PENDING, SETTLED):
-            groups[record.key] = record.value
-    oldest = loaded.known_clock_us - compiled.pending_us
-    waiting = {key: one for key, one in loaded.pending.observations.items() if one.known_us >= oldest}
-    return {key: value for key, value in groups.items() if value is not None}, waiting
+    found = []
+    for partition in range(2):
+        loaded, kept = compiled.new_state(version), {}
+        for record in await read(rig, f"feature-state-changed-v1.{name}", [partition]):
+            if version_of(record.key) != version:
+                continue
+            loaded.load(record.key, record.value)
+            if split_key(record.key)[0] not in (CLOCK, DEFINITION, PENDING, SETTLED):
+                kept[record.key] = record.value
+        oldest = loaded.known_clock_us - compiled.pending_us
+        waiting = {key: one for key, one in loaded.pending.observations.items() if one.known_us >= oldest}
+        found.append(({key: value for key, value in kept.items() if value is not None}, waiting))
+    return found
+
+
+def groups(rig: Rig, name: str, version: int) -> list[dict[bytes, bytes]]:
+    return [each for each, _ in run(state(rig, name, version)) if each]
 
 
 async def cuts(rig: Rig, name: str) -> list[list[Any]]:
     """What is recorded of version 2 on each partition: where its vectors begin, and whose end there."""
     records = await read(rig, f"feature-state-changed-v1.{name}")
     return [unpack_formatted(record.value) for record in records if record.key == cut_key(2)]
+
+
+def behind(rig: Rig) -> int:
+    return sum(run(lag_by_group(rig.kafka, ["everloop-feature"])).values())
 
 
 def counted(rig: Rig, name: str, version: int) -> int:
@@ -179,8 +192,9 @@ def test_a_version_replays_beside_live_records_and_takes_over_at_a_cut(rig: Rig,
     wait_for(lambda: counted(rig, "steady", 1) == observations(LIVE), 60, rig.log("feature"))
     assert run(vectors(rig, "changed", 2)) == run(vectors(rig, "fresh", 2))
     assert run(vectors(rig, "changed", 1)) == run(vectors(rig, "steady", 1))
+    wait_for(lambda: not behind(rig), 60, "the labels after the last observation are not in the state")
     assert run(state(rig, "changed", 2)) == run(state(rig, "fresh", 2))
-    wait_for(lambda: run(state(rig, "changed", 1))[0] == {}, 20, "the state of version 1 is still there")
+    wait_for(lambda: not groups(rig, "changed", 1), 20, "the state of version 1 is still there")
 
 
 def test_a_second_change_gives_up_the_first_replay(rig: Rig, killed: Killed) -> None:
@@ -190,7 +204,7 @@ def test_a_second_change_gives_up_the_first_replay(rig: Rig, killed: Killed) -> 
     wait_for(lambda: counted(rig, "mended", 3) == observations(FEW + 100), 60, rig.log("feature"))
     assert counted(rig, "mended", 1) == observations(FEW)
     assert counted(rig, "mended", 2) < observations(FEW)
-    wait_for(lambda: run(state(rig, "mended", 2))[0] == {}, 20, "the state of the mistake is still there")
+    wait_for(lambda: not groups(rig, "mended", 2), 20, "the state of the mistake is still there")
 
 
 def test_a_replay_shows_how_far_it_is(rig: Rig, killed: Killed) -> None:
