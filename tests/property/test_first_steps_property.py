@@ -60,6 +60,7 @@ def file_of(folder: Path, names: list[str], rows: list[list[str]]) -> Path:
 
 @settings(max_examples=40, deadline=None)
 @given(tables())
+@example((["TRUE", "no", "Null", "a"], [["0", "1", "2", "3"]]))
 @example((["a", "a", "id"], [["1e300", "-1.7e308", "x"], ["-1e300", "1.7e308", "x"]] * 15))
 @example(
     (["at", "\x7f\x85\u2028#: [", "label"], [["2024-01-01", "\u2028", "'\""], ["2024-01-02", "#", "\\"]] * 15)

@@ -11,6 +11,8 @@ __all__ = ["NameBook", "pipeline_name", "words_of"]
 
 _LONGEST = 50
 """Characters; leaves room for what is added to tell two names apart."""
+_NOT_TEXT = frozenset({"true", "false", "yes", "no", "on", "off", "null"})
+"""Words that YAML 1.1 takes for a truth value or for nothing, in small or in capital letters."""
 _USABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -33,7 +35,7 @@ def pipeline_name(text: str) -> str:
         'p-2013-flights-final'
     """
     name = "-".join(words_of(text))[:_LONGEST].strip("-") or "pipeline"
-    return name if name[0].isalpha() else f"p-{name}"
+    return name if name[0].isalpha() and name not in _NOT_TEXT else f"p-{name}"
 
 
 class NameBook:
@@ -54,7 +56,7 @@ class NameBook:
 
     def free(self, wanted: str) -> str:
         """`wanted`, or the nearest name that is neither taken nor a word of the platform."""
-        if keyword.iskeyword(wanted) or wanted in RESERVED_NAMES:
+        if keyword.iskeyword(wanted) or wanted in RESERVED_NAMES or wanted.lower() in _NOT_TEXT:
             wanted = f"{wanted}_value"
         name, number = wanted, 1
         while name in self._taken:
