@@ -38,8 +38,10 @@ TRANSACTION_TIMEOUT_MS = 15_000
 """A dead member's open transaction holds every read_committed reader back for no longer than this."""
 MAX_RECORD_BYTES = 2 << 20
 """The largest record that the platform's topics take."""
-_PRODUCER_METADATA_AGE_MS = 300_000
+_RARE_METADATA_AGE_MS = 300_000
+"""For a client that waits for no new topic, or looks for them itself; an error renews metadata at once."""
 _BATCH_BYTES = 512 << 10
+_FETCHER_TICK_SECONDS = 0.2
 _OFFSETS_SECONDS = 15.0
 _REQUEST_BYTES = 8 << 20
 _REQUEST_TIMEOUT_MS = 20_000
@@ -66,7 +68,9 @@ def group_consumer(kafka: KafkaSettings, group: str, **options: Any) -> AIOKafka
 
 def reading_consumer(kafka: KafkaSettings, **options: Any) -> AIOKafkaConsumer:
     """A reader without a group: it is given its partitions and commits nothing."""
-    return AIOKafkaConsumer(**{**_reading_options(kafka), **options})
+    return AIOKafkaConsumer(
+        **{**_reading_options(kafka), "metadata_max_age_ms": _RARE_METADATA_AGE_MS, **options}
+    )
 
 
 def _reading_options(kafka: KafkaSettings) -> dict[str, Any]:
@@ -86,8 +90,7 @@ def transactional_producer(kafka: KafkaSettings, transactional_id: str) -> AIOKa
     return AIOKafkaProducer(
         **{
             **kafka.client_options(),
-            # one per active partition: refreshing as often as a pattern's consumer does would cost too much
-            "metadata_max_age_ms": _PRODUCER_METADATA_AGE_MS,
+            "metadata_max_age_ms": _RARE_METADATA_AGE_MS,
             "transactional_id": transactional_id,
             "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
             "request_timeout_ms": _REQUEST_TIMEOUT_MS,
@@ -103,7 +106,7 @@ def plain_producer(kafka: KafkaSettings, **options: Any) -> AIOKafkaProducer:
     return AIOKafkaProducer(
         **{
             **kafka.client_options(),
-            "metadata_max_age_ms": _PRODUCER_METADATA_AGE_MS,
+            "metadata_max_age_ms": _RARE_METADATA_AGE_MS,
             "enable_idempotence": True,
             "acks": "all",
             "request_timeout_ms": _REQUEST_TIMEOUT_MS,
@@ -116,7 +119,7 @@ def plain_producer(kafka: KafkaSettings, **options: Any) -> AIOKafkaProducer:
 
 def admin_client(kafka: KafkaSettings) -> AIOKafkaAdminClient:
     """A client for topics and groups."""
-    return AIOKafkaAdminClient(**kafka.client_options())
+    return AIOKafkaAdminClient(**{**kafka.client_options(), "metadata_max_age_ms": _RARE_METADATA_AGE_MS})
 
 
 async def committed_offsets(
@@ -170,8 +173,12 @@ def set_fetch_wait(consumer: AIOKafkaConsumer, milliseconds: int) -> None:
 
     aiokafka has one fetch in flight a broker: while it waits for idle partitions, a busy one that has just
     been drained gets nothing. So waits are short under load and long when idle; no public call says so.
+    Its loop looks around five times a second besides, which an idle process need not: a record, a resumed
+    partition and a changed assignment all wake it.
     """
-    consumer._fetcher._fetch_max_wait_ms = milliseconds  # noqa: SLF001
+    fetcher = consumer._fetcher  # noqa: SLF001
+    fetcher._fetch_max_wait_ms = milliseconds  # noqa: SLF001
+    fetcher._fetcher_timeout = max(_FETCHER_TICK_SECONDS, milliseconds / 1000)  # noqa: SLF001
 
 
 async def close_quietly(client: Any, seconds: float = 5.0) -> None:

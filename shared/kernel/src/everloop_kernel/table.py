@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from tenacity import wait_exponential, wait_random
 
 from everloop_kernel.errors import one_line
-from everloop_kernel.kafka import close_quietly, retrying
+from everloop_kernel.kafka import close_quietly, retrying, set_fetch_wait
 from everloop_kernel.kafka_reading import partitions_where, started_reader
 from everloop_kernel.settings import KafkaSettings
 
@@ -24,8 +24,9 @@ OnChange = Callable[[str, bytes, bytes | None, Sequence[tuple[str, bytes | None]
 """Called with topic, key, value (None: removed) and headers, in a partition's order; must take bad data."""
 
 _DISCOVERY_SECONDS: Final = 3.0
-_POLL_MS: Final = 500
-_FETCH_WAIT_MS: Final = 1000
+_SETTLED_SECONDS: Final = 15.0
+_POLL_MS: Final = 1000
+_FETCH_WAIT_MS: Final = 2000
 _FETCH_BYTES: Final = 8 << 20
 _PAGE_RECORDS: Final = 10_000
 
@@ -90,7 +91,7 @@ class Table:
         try:
             discovered = 0.0
             while not self._stopping.is_set():
-                if time.monotonic() - discovered > _DISCOVERY_SECONDS:
+                if time.monotonic() - discovered > self._discovery_seconds(consumer):
                     await self._discover(consumer)
                     self._note_complete(consumer)  # an empty topic has nothing to wait for
                     discovered = time.monotonic()
@@ -111,8 +112,9 @@ class Table:
             started_reader,
             self._kafka,
             max_partition_fetch_bytes=_FETCH_BYTES,
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
+        if found is not None:
+            set_fetch_wait(found, _FETCH_WAIT_MS)
         return found
 
     async def _pause(self, seconds: float) -> None:
@@ -138,6 +140,11 @@ class Table:
             self._pending.setdefault(partition, ends[partition])
             self._positions[partition] = position
             consumer.seek(partition, position)
+
+    def _discovery_seconds(self, consumer: AIOKafkaConsumer) -> float:
+        """Often while a topic may appear; when all are there, only partitions can be added."""
+        settled = self._pattern is None and self._topics <= {each.topic for each in consumer.assignment()}
+        return _SETTLED_SECONDS if settled else _DISCOVERY_SECONDS
 
     def _wants(self, topic: str) -> bool:
         return topic in self._topics or (self._pattern is not None and bool(self._pattern.match(topic)))
