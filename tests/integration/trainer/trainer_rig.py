@@ -182,8 +182,13 @@ class Neighbours:
             if vectors:
                 await self.compute(world, partition, world.sent[partition])
             world.sent[partition] = len(log)
-        for partition in world.logs if arrive else ():
-            await self.tell(self._arrived(world, partition))
+        if arrive:
+            await self.announce(world)
+
+    async def announce(self, world, **changes):
+        """Say for every partition how much its log holds."""
+        for partition in world.logs:
+            await self.tell(self._arrived(world, partition).model_copy(update=changes))
 
     async def compute(self, world, partition, since):
         """Send the vectors of the log's observations from the offset `since` on."""

@@ -35,6 +35,15 @@ def test_neither_new_data_nor_drift_nor_age_starts_a_run_on_broken_data() -> Non
     assert blocked.why == "blocked by the quality of the data: heat:null is 0.4"
 
 
+def test_nothing_starts_by_itself_ahead_of_the_judgement() -> None:
+    """The trainer may have consumed what ingest's gates have yet to look at."""
+    ahead = decide(POLICY, replace(DUE, unjudged=True))
+    assert ahead.trigger is None
+    assert "ingest has yet to judge and announce them" in ahead.why
+    asked = replace(DUE, unjudged=True, manual=ManualRequest("m", "try"))
+    assert decide(POLICY, asked).trigger is not None
+
+
 def test_a_person_and_a_changed_pipeline_are_not_held_back() -> None:
     """Who asks for a run has looked, and a changed file may be the mend."""
     asked = replace(DUE, blocked="x", manual=ManualRequest("m", "try"))

@@ -124,7 +124,7 @@ def test_the_reason_for_waiting_is_said():
     assert decide(POLICY, situation(last=ran(5))).why == (
         "400 of 1000 new labelled rows, or 500 of them from 2013-02-26 00:00 in pipeline time on"
     )
-    assert decide(POLICY, situation(labels=1000)).why.endswith("ingest has yet to announce them")
+    assert decide(POLICY, situation(labels=1000)).why.endswith("ingest has yet to judge and announce them")
 
 
 COMPARED = replace(POLICY, compared_rows=200)

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from everloop_schemas.pipeline_parts import Observation
+
 from everloop_trainer.application.ports import Definition
 from everloop_trainer.domain.policy import Arrival, DriftSignal, LastRun, ManualRequest, Reigning, Situation
 from everloop_trainer.domain.runs import Progress, pipeline_time
@@ -25,6 +27,17 @@ SELECT c.model_version, m.pipeline_version, r.labels_at_cut
 FROM champions c JOIN models m USING (pipeline, model_version) JOIN runs r USING (run_id)
 WHERE c.pipeline = $1
 """
+_UNJUDGED = """
+SELECT EXISTS (
+    SELECT 1 FROM log_progress p LEFT JOIN announced a USING (pipeline, partition)
+    WHERE pipeline = $1 AND p.observations + p.labels - coalesce(a.records, 0) >= (
+        SELECT max(coalesce((definition::json #>> '{observation,notify_every}')::bigint, $2))
+        FROM pipelines WHERE pipeline = $1
+    )
+)
+"""
+"""An announcement is due every so many records of a partition; an older file may have given the number."""
+_NOTIFY_EVERY = Observation.model_fields["notify_every"].default
 _SIGNAL = {
     "drift": "SELECT event_id, body FROM signals WHERE pipeline = $1 AND kind = 'drift'"
     " ORDER BY arrived DESC LIMIT 1",
@@ -52,6 +65,7 @@ async def situation(connection: Any, definition: Definition, progress: Mapping[i
         manual=ManualRequest(**manual) if manual else None,
         definition_event_id=definition.event_id,
         blocked=await connection.fetchval("SELECT reason FROM data_blocks WHERE pipeline = $1", name),
+        unjudged=await connection.fetchval(_UNJUDGED, name, _NOTIFY_EVERY),
     )
 
 

@@ -59,6 +59,10 @@ _ANSWERED_ARRIVALS = """
 DELETE FROM arrivals a USING log_progress p
 WHERE a.pipeline = $1 AND p.pipeline = a.pipeline AND p.partition = a.partition AND a.labels <= p.labels
 """
+_ANNOUNCE = """
+INSERT INTO announced AS a VALUES ($1, $2, $3)
+ON CONFLICT (pipeline, partition) DO UPDATE SET records = greatest(a.records, excluded.records)
+"""
 _BLOCK = """
 INSERT INTO data_blocks AS b VALUES ($1, $2, $3)
 ON CONFLICT (pipeline) DO UPDATE SET revision = excluded.revision, reason = excluded.reason
@@ -211,6 +215,8 @@ class PostgresWork:
             event.partition,
             event.labels,
         )
+        records = event.observations + event.labels
+        await self._connection.execute(_ANNOUNCE, event.pipeline, event.partition, records)
         await self.block(event.pipeline, event.quality_revision, event.blocked_reason)
 
     async def block(self, pipeline: str, revision: int, reason: str | None) -> None:

@@ -104,6 +104,8 @@ class Situation:
     definition_event_id: str | None = None
     blocked: str | None = None
     """The broken data gates, in words: nothing starts by itself on such data."""
+    unjudged: bool = False
+    """Records were consumed whose announcement is still to come: no gate has judged them."""
 
     @property
     def new_labels(self) -> int:
@@ -161,7 +163,7 @@ def decide(policy: Policy, now: Situation) -> Decision:
 
 def _automatic(policy: Policy, now: Situation) -> Iterator[Trigger]:
     rested: tuple[Rule, ...] = (_drift, _new_data, _change_again, _schedule)
-    rules = () if now.blocked or _cooling(policy, now) else rested
+    rules = () if now.blocked or now.unjudged or _cooling(policy, now) else rested
     return (trigger for rule in (_changed_pipeline, *rules) if (trigger := rule(policy, now)) is not None)
 
 
@@ -261,7 +263,8 @@ def _rows(policy: Policy, now: Situation) -> str:
 
 def _unannounced(policy: Policy, now: Situation) -> str:
     wanted = policy.new_labelled_rows
-    return "" if wanted is None or now.new_labels < wanted else "; ingest has yet to announce them"
+    due = wanted is not None and now.new_labels >= wanted
+    return "; ingest has yet to judge and announce them" if now.unjudged or due else ""
 
 
 def _by_age(policy: Policy, now: Situation) -> str:
