@@ -24,9 +24,11 @@ OnChange = Callable[[str, bytes, bytes | None, Sequence[tuple[str, bytes | None]
 """Called with topic, key, value (None: removed) and headers, in a partition's order; must take bad data."""
 
 _DISCOVERY_SECONDS: Final = 3.0
-_SETTLED_SECONDS: Final = 15.0
-_POLL_MS: Final = 1000
-_FETCH_WAIT_MS: Final = 2000
+_SETTLED_DISCOVERY_SECONDS: Final = 15.0
+_POLL_MS: Final = 500
+_FETCH_WAIT_MS: Final = 1000
+_SETTLED_FETCH_WAIT_MS: Final = 2000
+"""A fetch that waits keeps the questions about new topics waiting, so only where none are expected."""
 _FETCH_BYTES: Final = 8 << 20
 _PAGE_RECORDS: Final = 10_000
 
@@ -89,12 +91,12 @@ class Table:
         if consumer is None:
             return
         try:
-            discovered = 0.0
+            due = 0.0
             while not self._stopping.is_set():
-                if time.monotonic() - discovered > self._discovery_seconds(consumer):
+                if time.monotonic() > due:
                     await self._discover(consumer)
                     self._note_complete(consumer)  # an empty topic has nothing to wait for
-                    discovered = time.monotonic()
+                    due = time.monotonic() + self._rest(consumer)
                 await self._read(consumer)
         finally:
             await close_quietly(consumer, seconds=2.0)
@@ -113,8 +115,6 @@ class Table:
             self._kafka,
             max_partition_fetch_bytes=_FETCH_BYTES,
         )
-        if found is not None:
-            set_fetch_wait(found, _FETCH_WAIT_MS)
         return found
 
     async def _pause(self, seconds: float) -> None:
@@ -141,10 +141,11 @@ class Table:
             self._positions[partition] = position
             consumer.seek(partition, position)
 
-    def _discovery_seconds(self, consumer: AIOKafkaConsumer) -> float:
-        """Often while a topic may appear; when all are there, only partitions can be added."""
+    def _rest(self, consumer: AIOKafkaConsumer) -> float:
+        """Look often while a topic may appear; when all are there, only partitions can be added."""
         settled = self._pattern is None and self._topics <= {each.topic for each in consumer.assignment()}
-        return _SETTLED_SECONDS if settled else _DISCOVERY_SECONDS
+        set_fetch_wait(consumer, _SETTLED_FETCH_WAIT_MS if settled else _FETCH_WAIT_MS)
+        return _SETTLED_DISCOVERY_SECONDS if settled else _DISCOVERY_SECONDS
 
     def _wants(self, topic: str) -> bool:
         return topic in self._topics or (self._pattern is not None and bool(self._pattern.match(topic)))
