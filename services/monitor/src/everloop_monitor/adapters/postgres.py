@@ -58,15 +58,11 @@ _WITHDRAW: Final = """
     ON CONFLICT (pipeline, id) DO UPDATE SET withdrawn = true
 """
 _JOIN_LABELS: Final = """
-    WITH before AS (
-        SELECT p.pipeline, p.id, p.model_version, p.arm, p.label AS old, new.value
-        FROM predictions p JOIN unnest($2::text[], $3::float8[]) AS new (id, value) ON p.id = new.id
-        WHERE p.pipeline = $1
-    ), changed AS (
-        UPDATE predictions p SET label = before.value FROM before
-        WHERE p.pipeline = before.pipeline AND p.id = before.id AND p.model_version = before.model_version
-              AND p.arm = before.arm
-        RETURNING before.old IS NULL AND before.value IS NOT NULL AS joined
+    WITH changed AS (
+        UPDATE predictions p SET label = new.value
+        FROM unnest($2::text[], $3::float8[]) AS new (id, value)
+        WHERE p.pipeline = $1 AND p.id = new.id
+        RETURNING old.label IS NULL AND p.label IS NOT NULL AS joined
     )
     SELECT count(*) FILTER (WHERE joined) FROM changed
 """
