@@ -40,6 +40,29 @@ async def test_a_late_judgement_is_waited_for(broker, postgres, home, unique):
         assert (await ears.wait_for(RunStarted, 2)).trigger.kind == "new-data"
 
 
+@pytest.mark.parametrize("first", [100, 1000])
+async def test_announcements_are_due_by_the_widest_step_in_use(broker, postgres, home, unique, first):
+    """A lowered `notify_every` must not hold a pipeline back for what the older file never announced."""
+    name = unique("steps")
+    world = World(pipeline_of(name, notify_every=first))
+    world.grow(200)
+    async with (
+        Neighbours(broker) as neighbours,
+        trainer(broker, postgres.dsn, home) as process,
+        Ears(broker, name) as ears,
+    ):
+        await neighbours.define(world)
+        await neighbours.publish(world)
+        world.pipeline, world.version = pipeline_of(name, notify_every=100), 2
+        await neighbours.define(world)
+        world.grow(200)
+        await neighbours.publish(world, arrive=False)
+        labels = sum(world.labels(partition) for partition in world.logs)
+        page = await standing(process, ears, name, lambda page: page["labels"] == labels)
+        is_due = first == 100
+        assert page["waiting_for"].endswith("ingest has yet to judge and announce them") is is_due, page
+
+
 async def standing(process, ears, name, holds):
     """What the trainer says of the pipeline, once `holds` says so and nothing has started for a second."""
     until = time.monotonic() + 60

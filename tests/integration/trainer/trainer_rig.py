@@ -47,6 +47,7 @@ partition_by: [origin]
 partitions: 2
 observation:
   event_time: at
+  notify_every: {notify_every}
   fields:
     origin: {{type: category}}
     carrier: {{type: category}}
@@ -71,8 +72,9 @@ training:
 """
 
 
-def pipeline_of(name, rows=1500, trees=30):
-    loaded = load(FILE.format(name=name, rows=rows, trees=trees), "test.yaml")
+def pipeline_of(name, rows=1500, trees=30, notify_every=1000):
+    text = FILE.format(name=name, rows=rows, trees=trees, notify_every=notify_every)
+    loaded = load(text, "test.yaml")
     assert not isinstance(loaded, list), [str(problem) for problem in loaded]
     return loaded
 
