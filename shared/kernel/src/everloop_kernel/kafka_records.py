@@ -8,6 +8,9 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer import fetcher as aiokafka_fetcher
+
+from everloop_kernel.kafka_names import ReadableRecords
 
 __all__ = ["Record", "deliver_records"]
 
@@ -27,8 +30,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 def deliver_records(consumer: AIOKafkaConsumer) -> None:
     """Let a started consumer deliver `Record`; nothing public says what it makes of what it has fetched.
 
-    What a fetch leaves in the queue has not been taken apart yet: that is done when it is delivered.
+    What a fetch leaves in the queue has not been taken apart yet: that is done when it is delivered. The
+    batches are read by `ReadableRecords`, in every consumer of the process: aiokafka has its reader by name.
     """
+    aiokafka_fetcher.MemoryRecords = ReadableRecords
     fetcher = consumer._fetcher  # noqa: SLF001
     fetch = fetcher._proc_fetch_request  # noqa: SLF001
 

@@ -6,7 +6,6 @@ from typing import Final
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 
-from everloop_kernel.errors import EverloopError
 from everloop_kernel.kafka import (
     admin_client,
     close_quietly,
@@ -50,15 +49,8 @@ class Source:
     async def poll(self, *, busy: bool) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
         """What has been delivered. `busy`: the broker must not hold the connection for idle partitions."""
         set_fetch_wait(self._consumer, _FETCH_WAIT_BUSY_MS if busy else _FETCH_WAIT_IDLE_MS)
-        try:
-            got: Mapping[TopicPartition, Sequence[ConsumerRecord]]
-            got = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_PAGE_RECORDS)
-        except UnicodeDecodeError as error:
-            # aiokafka cannot read past it, and forgets the good records it had read before it: never go on
-            raise EverloopError(
-                f"{self._group}: a record has a header whose name is not UTF-8 ({error}); "
-                "find it with kcat and move the group's offset past it"
-            ) from error
+        got: Mapping[TopicPartition, Sequence[ConsumerRecord]]
+        got = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_PAGE_RECORDS)
         return got
 
     async def committed(
