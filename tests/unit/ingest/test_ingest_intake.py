@@ -2,12 +2,15 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from aiokafka import ConsumerRecord
 from everloop_ingest.application.intake import Intake
 from everloop_ingest.application.names import TALLY_HEADER
 from everloop_ingest.domain.contract import Contract
 from everloop_ingest.domain.duplicates import DuplicateWindow, identity
 from everloop_ingest.domain.tally import Tally
+from everloop_kernel.dead_letters import DeadLetter, DeadLetterLimit, DeadLetterLimitExceeded
+from everloop_kernel.settings import PlatformSettings
 from everloop_schemas.cloudevents import decode
 from everloop_schemas.events import RecordAccepted, RecordQuarantined
 from everloop_schemas.partition import partition_of
@@ -188,3 +191,51 @@ def _stored(offset: int, out: Any) -> ConsumerRecord:
     return ConsumerRecord(
         out.topic, 0, offset, 0, 0, out.key, out.value, None, 1, len(out.value), tuple(out.headers)
     )
+
+
+def test_a_flood_of_oversized_records_stops_nobody() -> None:
+    """Whoever may write to the topic could stop ingest for all: a tenth of dead letters ends its process."""
+    step = intake().derive([record(number, b"x" * 1_400_000) for number in range(5)])
+    limit = DeadLetterLimit("everloop-ingest", PlatformSettings(dead_letter_limit_count=1))
+    limit.check(5, step.dead)
+    limit.count(5, step.dead)
+    with pytest.raises(DeadLetterLimitExceeded):
+        limit.check(2, [DeadLetter(record(7, b""), "defect", "")] * 2)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        record(0, {"id": "a", "departure": "2026-01-01T05:15:00Z", "origin": "o" * 1_048_000}),
+        record(0, observation(1), headers=[("", None)] * 300_000),
+        record(0, b"{}", headers=[("", None)] * 300_000),
+        record(0, {f"u{number}": 1 for number in range(80_000)}),
+        record(0, observation(1), headers=[("big", b"x" * 2_090_000)]),
+    ],
+)
+def test_whatever_ingest_makes_of_a_record_fits_its_topics(hostile: ConsumerRecord) -> None:
+    """A result that its topic refuses takes the batch apart, and counts as the service's own failure."""
+    step = intake().derive([hostile])
+    assert len(step.outputs) + len(step.dead) == 1
+    for out in step.outputs:
+        headers = sum(len(name) + len(value or b"") for name, value in out.headers)
+        assert len(out.key or b"") + len(out.value or b"") + headers < 2_090_000
+
+
+def test_a_long_partition_key_is_refused() -> None:
+    """State and caches hold keys: a million of a megabyte each are no service's memory."""
+    step = intake().derive([record(0, observation(1, origin="o" * 5000))])
+    event = decode(RecordQuarantined, step.outputs[0].value, step.outputs[0].headers)
+    assert isinstance(event, RecordQuarantined)
+    assert [(each.field, each.rule) for each in event.violations] == [("origin", "max-length")]
+
+
+@pytest.mark.parametrize("source", ["a\x00b", "\x1b[31m"])
+def test_a_source_that_http_refuses_is_quarantined(source: str) -> None:
+    """A NUL in a source would come to every database behind the log, and none takes it."""
+    attributes = {"specversion": "1.0", "id": "1", "source": source, "type": "io.everloop.observation"}
+    headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
+    step = intake().derive([record(0, observation(1), headers=headers)])
+    event = decode(RecordQuarantined, step.outputs[0].value, step.outputs[0].headers)
+    assert isinstance(event, RecordQuarantined)
+    assert event.reason == "source"

@@ -41,11 +41,16 @@ def dead_letter_topic(group: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that cannot be handled: `reason_code` is stable, `reason` is for people."""
+    """A record that cannot be handled: `reason_code` is stable, `reason` is for people.
+
+    `is_senders` says that only its sender can have made it so (its size, say): that tells nothing about this
+    service, so the limit passes it over. Otherwise whoever may write to a topic could stop its consumer.
+    """
 
     record: ConsumerRecord
     reason_code: str
     reason: str
+    is_senders: bool = False
 
     def output(self, group: str) -> Output:
         """The record with its original key, value and headers; ours, which say why it is here, come last."""
@@ -206,6 +211,11 @@ async def _replayed_up_to(kafka: KafkaSettings, group: str) -> int:
         await close_quietly(admin)
 
 
+def _ours(dead: Sequence[DeadLetter]) -> list[DeadLetter]:
+    """Those that may tell something about this service."""
+    return [letter for letter in dead if not letter.is_senders]
+
+
 class DeadLetterLimitExceeded(EverloopError):  # noqa: N818  (it states what happened)
     """So much was refused that single records cannot be the cause: stop and let people look."""
 
@@ -227,15 +237,17 @@ class DeadLetterLimit:
 
     def check(self, records: int, dead: Sequence[DeadLetter]) -> None:
         """Whether a batch with these dead letters may be committed; raises `DeadLetterLimitExceeded`."""
-        seen, total = self._seen + records, self._dead + len(dead)
-        if dead and total > self._count and total > self._share * seen:
-            raise DeadLetterLimitExceeded(self._message(dead[-1], seen, total))
+        ours = _ours(dead)
+        seen, total = self._seen + records, self._dead + len(ours)
+        if ours and total > self._count and total > self._share * seen:
+            raise DeadLetterLimitExceeded(self._message(ours[-1], seen, total))
 
     def count(self, records: int, dead: Sequence[DeadLetter]) -> None:
         """Remember a committed batch."""
-        self._batches.append((records, len(dead)))
+        found = len(_ours(dead))
+        self._batches.append((records, found))
         self._seen += records
-        self._dead += len(dead)
+        self._dead += found
         while self._seen - self._batches[0][0] >= self._recent_records:
             old_records, old_dead = self._batches.popleft()
             self._seen -= old_records

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import msgspec
 from aiokafka import ConsumerRecord
+from everloop_kernel.kafka import MAX_RECORD_BYTES
 from everloop_kernel.stream import DeadLetter, Output, Step
 from everloop_schemas.cloudevents import encode
 from everloop_schemas.events import RecordAccepted, RecordQuarantined, Violation
@@ -29,6 +30,10 @@ _LARGEST_QUARANTINED = 1_300_000
 """Bytes of a value that still fit the quarantine's record limit of 2 MiB in base64."""
 _LARGEST_HEADERS = 50_000
 """Bytes of all headers together."""
+_HEADER_BYTES = 16
+"""What a header takes beside its name and value, at most."""
+_LARGEST_PASSED_ON = MAX_RECORD_BYTES - (64 << 10)
+"""Bytes of a record that still fits the topics it is written to, with what ingest adds to it."""
 
 
 @dataclass(slots=True)
@@ -142,9 +147,17 @@ class Intake:
 
 def _kept(headers: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, str | None]] | None:
     """The headers as the quarantine keeps them; None for more than its record has room for."""
-    if sum(len(name) + len(value or b"") for name, value in headers) > _LARGEST_HEADERS:
+    if _header_bytes(headers) > _LARGEST_HEADERS:
         return None
     return [(name, None if value is None else base64.b64encode(value).decode()) for name, value in headers]
+
+
+def _header_bytes(headers: Sequence[tuple[str, bytes | None]]) -> int:
+    return sum([len(name) + len(value or b"") + _HEADER_BYTES for name, value in headers])
+
+
+def _bytes_of(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> int:
+    return len(key or b"") + len(value or b"") + _header_bytes(headers)
 
 
 class _Batch:
@@ -167,6 +180,10 @@ class _Batch:
         if isinstance(outcome, Refused):
             self._refuse(record, read, outcome)
             return
+        size = _bytes_of(outcome.key, record.value, record.headers)
+        if size > _LARGEST_PASSED_ON:
+            self._refuse(record, read, Refused([_too_large(size)], outcome.kind, outcome.id))
+            return
         partition = partition_of(outcome.key, self._contract.partitions)
         if partition != record.partition:
             self._others.append(self._intake.forwarded(record, partition, outcome.key))
@@ -175,11 +192,16 @@ class _Batch:
         self._judge(record, read, outcome)
 
     def _refuse(self, record: ConsumerRecord, read: Read, refused: Refused) -> None:
-        reason = refused.violations[0].rule
-        if record.value is not None and len(record.value) > _LARGEST_QUARANTINED:
-            self._dead.append(DeadLetter(record, reason, refused.violations[0].value))
+        """Into the quarantine; what does not fit it, into the dead letters."""
+        first = refused.violations[0]
+        reason = first.rule
+        entry = None
+        if record.value is None or len(record.value) <= _LARGEST_QUARANTINED:
+            entry = self._intake.quarantined(record, read, refused, self._now)
+        if entry is None or _bytes_of(entry.key, entry.value, entry.headers) > _LARGEST_PASSED_ON:
+            self._dead.append(DeadLetter(record, reason, first.value, is_senders=True))
             return
-        self._others.append(self._intake.quarantined(record, read, refused, self._now))
+        self._others.append(entry)
         self._state.counts["quarantined", reason] += 1
         self._state.quarantined.append(self._known_at)
 
@@ -216,6 +238,11 @@ class _Batch:
             self._log[-1] = last._replace(headers=headers)
         state.announces = tally.crossed(before, self._contract.notify_every)
         return Step([*self._log, *self._others], self._dead, state)
+
+
+def _too_large(size: int) -> Violation:
+    text = f"{size} bytes with key and headers; at most {_LARGEST_PASSED_ON} are passed on"
+    return Violation(field=None, value=text, rule="too-large", mend="send smaller records")
 
 
 def _conflict(checked: Checked) -> Violation:

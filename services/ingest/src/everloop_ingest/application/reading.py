@@ -10,7 +10,7 @@ from everloop_schemas.events import Violation
 
 from everloop_ingest.domain.contract import Checked, Contract, Kind, Refused
 
-__all__ = ["LONGEST_SOURCE", "PLAIN_SOURCE", "Read", "read_data", "read_record"]
+__all__ = ["LONGEST_SOURCE", "PLAIN_SOURCE", "Read", "is_source", "read_data", "read_record"]
 
 PLAIN_SOURCE: Final = "kafka"
 """The source of records that came to the inbound topic as plain JSON."""
@@ -32,11 +32,16 @@ def read_record(
     if isinstance(found, Rejected):
         return Read(None, refused(found, None))
     source = found.source or PLAIN_SOURCE
-    if len(source) > LONGEST_SOURCE:
-        mend = f"shorten the source to {LONGEST_SOURCE} characters"
-        too_long = Violation(field="source", value=source[:LONGEST_SOURCE], rule="source", mend=mend)
-        return Read(source[:LONGEST_SOURCE], Refused([too_long], None, None))
+    if not is_source(source):
+        mend = f"name the source in 1 to {LONGEST_SOURCE} printable characters"
+        unusable = Violation(field="source", value=source[:LONGEST_SOURCE], rule="source", mend=mend)
+        return Read(source[:LONGEST_SOURCE], Refused([unusable], None, None))
     return Read(source, _outcome(contract, found, source, now))
+
+
+def is_source(text: str) -> bool:
+    """Whether a source can be kept: databases take no NUL, and a terminal acts on control characters."""
+    return 0 < len(text) <= LONGEST_SOURCE and text.isprintable()
 
 
 def _outcome(contract: Contract, found: Envelope, source: str, now: datetime) -> Checked | Refused:

@@ -12,7 +12,7 @@ from everloop_schemas.events import Violation
 from everloop_schemas.partition import partition_of
 
 from everloop_ingest.application import names
-from everloop_ingest.application.reading import LONGEST_SOURCE, read_data, refused
+from everloop_ingest.application.reading import LONGEST_SOURCE, is_source, read_data, refused
 from everloop_ingest.application.results import Results
 from everloop_ingest.domain.contract import Checked, Contract, Kind, Refused
 from everloop_ingest.domain.glance import Glance, Seen
@@ -235,7 +235,7 @@ def _event(submission: Submission, row: bytes, now: datetime, common: _Headers) 
 
 def wrong_attribute(source: str, type_name: str, kind: Kind) -> Refused | None:
     """Why an event of this source and type cannot be taken as a `kind`, or None."""
-    if not 0 < len(source) <= LONGEST_SOURCE or not source.isprintable():
+    if not is_source(source):
         mend = f"name the source in 1 to {LONGEST_SOURCE} printable characters"
         return _refused("source", source, "source", mend, kind)
     if type_name != f"io.everloop.{kind}":

@@ -58,6 +58,8 @@ CODES: Final = frozenset(
 """Every code that a contract knows beside `rule:NAME`; the decoder adds its own (`malformed-json` …), the
 worker `conflict`."""
 
+LONGEST_KEY: Final = 4096
+"""Bytes of a record's Kafka key: state, caches and every vector hold it."""
 _SEVERITY: Final = ("refuse", "quarantine", "warn")
 
 
@@ -162,6 +164,8 @@ class Contract:
         replays = may_replay and source in self._replay_sources
         broken = self._broken(kind, parsed, event_time, known_at, now=now, replays=replays)
         key = shape.key(fields)
+        if len(key) > LONGEST_KEY:
+            wrong = [*wrong, self._long_key(key)]
         if not broken and not wrong:
             reason = head.remark if kind == "retraction" and self._has_remark else None
             return Checked(kind, head.id, event_time, known_at, fields, key, reason=reason)
@@ -196,6 +200,11 @@ class Contract:
         if kind in self._rules:
             wrong += _crossed(self._rules[kind], self._shapes[kind], fields, event_time)
         return wrong
+
+    def _long_key(self, key: bytes) -> Found:
+        mend = f"send at most {LONGEST_KEY} bytes in {', '.join(self.definition.partition_by)} together"
+        shown = key[:50].decode("utf-8", "replace")
+        return found(self.definition.partition_by[0], shown, "max-length", mend)
 
     def _given_known_at(self, known_at: datetime, now: datetime, *, replays: bool) -> Iterator[Found]:
         if not replays:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -14,6 +15,8 @@ from everloop_schemas.pipeline import Action, FieldSpec
 __all__ = ["LONGEST_REMARK", "Expected", "Found", "explain", "found", "text_of"]
 
 _LONGEST_VALUE: Final = 200
+_MOST_UNKNOWN: Final = 100
+"""Unknown fields that are named: a record of a megabyte can have a hundred thousand."""
 LONGEST_REMARK: Final = 500
 """Characters of a retraction's reason."""
 _Time = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -62,7 +65,7 @@ def explain(data: Mapping[str, Any], expected: Expected) -> tuple[list[Found], d
     wrong += _of_time(data, "known_at", required=False)
     for name, spec in expected.fields.items():
         wrong += _of_field(name, spec, data.get(name, _ABSENT))
-    wrong += _of_others(data, expected)
+    wrong += islice(_of_others(data, expected), _MOST_UNKNOWN)
     return wrong, {name: _whole(value, expected.fields.get(name)) for name, value in data.items()}
 
 
