@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
+from everloop_kernel.exactly_once import identities
 from everloop_schemas.canonical import dumps
 
 pytestmark = pytest.mark.integration
@@ -116,3 +117,17 @@ async def test_a_label_sent_as_another_event_is_quarantined(ingest, records, uni
 
     assert await until(quarantined)
     assert {entry["reason"] for entry in await ingest.quarantined(name)} == {"unknown-type", "cloudevent"}
+
+
+async def test_a_record_with_an_old_timestamp_is_kept_as_long_as_any(ingest, records, unique, until) -> None:
+    """Kafka's retention goes by the producer's timestamp: history was deleted before ingest had read it."""
+    name = unique("flights")
+    await ingest.define(name)
+    topic = f"producer-record-published-v1.{name}"
+    producer = AIOKafkaProducer(bootstrap_servers=ingest.bootstrap)
+    await producer.start()
+    sent = await producer.send_and_wait(topic, dumps(records.observation(1)), partition=0, timestamp_ms=1)
+    await producer.stop()
+    times = await identities(ingest.kafka, topic, lambda record: str(record.timestamp))
+    assert sent.offset == 0
+    assert min(map(int, times)) > 1_700_000_000_000
