@@ -2,6 +2,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from everloop_kernel.dead_letters import (
 from everloop_kernel.exactly_once import Ledger, check
 from everloop_kernel.settings import KafkaSettings, PlatformSettings
 from everloop_kernel.stream_backlog import Backlog
+from everloop_kernel.stream_batches import Pace
 from everloop_kernel.stream_lane import Lane
 from everloop_kernel.stream_task import LaneSettings
 from everloop_kernel.stream_throttle import Throttle
@@ -214,3 +216,17 @@ async def test_few_partitions_are_replayed_at_a_time() -> None:
 
     await asyncio.gather(*map(replay, range(20)))
     assert (len(most), max(most)) == (20, 4)
+
+
+def test_slow_records_make_small_batches() -> None:
+    """Deriving holds the loop: long batches on other partitions let transactions run out of time."""
+    pace, backlog = Pace(), Backlog(4000)
+    backlog.put([SimpleNamespace(value=b"x")] * 4000)
+    assert pace.most is None
+    pace.note(4000, 2.0)
+    assert pace.most == 500
+    assert len(backlog.take(pace.most)) == 500
+    pace.note(1, 1.0)
+    assert pace.most == 50
+    pace.note(4000, 0.04)
+    assert len(backlog.take(pace.most)) == 3500

@@ -43,12 +43,13 @@ class Backlog:
         self._records += len(records)
         self._bytes += _bytes(records)
 
-    def take(self) -> list[ConsumerRecord]:
-        """Remove the next batch: as much of the backlog as one transaction may hold."""
+    def take(self, most: int | None = None) -> list[ConsumerRecord]:
+        """Remove the next batch: as much of the backlog as one transaction may hold, at most `most`."""
         batch: list[ConsumerRecord] = []
-        while self._chunks and len(batch) < self._batch_records:
+        wanted = self._batch_records if most is None else min(most, self._batch_records)
+        while self._chunks and len(batch) < wanted:
             chunk = self._chunks.popleft()
-            room = self._batch_records - len(batch)
+            room = wanted - len(batch)
             if len(chunk) > room:
                 self._chunks.appendleft(chunk[room:])
                 chunk = chunk[:room]

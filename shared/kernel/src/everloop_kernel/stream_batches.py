@@ -14,11 +14,37 @@ from everloop_kernel.errors import PermanentError
 from everloop_kernel.stream_task import LaneSettings, PartitionTask, ReplayingTask, Step
 from everloop_kernel.stream_writer import PartitionWriter
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "Pace"]
 
 Records = Sequence[ConsumerRecord]
 Transact = Callable[[Records, DeadLetter | None], Awaitable[None]]
 """Handle records in a transaction; or set the only one of them aside instead."""
+
+
+_LONGEST_DERIVE_SECONDS = 0.25
+_FEWEST_RECORDS = 50
+
+
+class Pace:
+    """How many records are derived in a time that the transactions of other partitions can wait.
+
+    Deriving holds the event loop. A refused record costs ten times what a good one does, so a flood of them
+    on many partitions held open transactions up until the broker ended them, and with them the process.
+    """
+
+    def __init__(self) -> None:
+        self._seconds_per_record = 0.0
+
+    @property
+    def most(self) -> int | None:
+        """Records that the next batch may have; None before any was derived."""
+        if not self._seconds_per_record:
+            return None
+        return max(_FEWEST_RECORDS, int(_LONGEST_DERIVE_SECONDS / self._seconds_per_record))
+
+    def note(self, records: int, seconds: float) -> None:
+        """A batch was derived."""
+        self._seconds_per_record = seconds / records
 
 
 class Batches:
@@ -28,6 +54,7 @@ class Batches:
         self._partition = partition
         self._writer = writer
         self._settings = settings
+        self.pace = Pace()
 
     async def live(self, task: PartitionTask[Any], records: Records) -> int:
         """Handle the group's next records; the position after them."""
@@ -63,6 +90,7 @@ class Batches:
             started = time.monotonic()
             with self._span(records):
                 step = task.derive(records)
+                self.pace.note(len(records), time.monotonic() - started)
                 await self._commit(len(records), step, position, task.generation)
                 task.apply(step.state)
             metrics.BATCH_RECORDS.labels(group).observe(len(records))

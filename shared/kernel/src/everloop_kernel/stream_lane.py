@@ -238,7 +238,7 @@ class Lane:
                 self.position = position
 
     def _take(self) -> list[ConsumerRecord]:
-        batch = self.backlog.take()
+        batch = self.backlog.take(self._batches.pace.most)
         if self._paused and self.backlog.is_low:
             self._paused = False
             self._source.resume(self.partition)
