@@ -2,7 +2,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,13 +46,25 @@ def test_a_backlog_gives_back_what_it_was_given_in_order(chunk_sizes: list[int],
         assert 0 < len(part) <= batch
         taken += [r.offset for r in part]
     assert taken == given_offsets
-    assert not backlog.is_full
+    assert backlog._bytes == 0
 
 
-def test_a_backlog_is_full_by_bytes_too() -> None:
-    """A few huge records must not fill the memory."""
+MEGABYTE = b"x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "huge",
+    [
+        {"value": MEGABYTE},
+        {"key": MEGABYTE},
+        {"headers": [("h", MEGABYTE)]},
+        {"headers": [("h" * 10**6, None)]},
+    ],
+)
+def test_a_backlog_is_full_by_bytes_too(huge: Any) -> None:
+    """A few huge records must not fill the memory, wherever they are huge."""
     backlog = Backlog(1000)
-    backlog.put([record(n, b"x" * 1_000_000) for n in range(9)])
+    backlog.put([record(n, **huge) for n in range(9)])
     assert backlog.is_full
     assert not backlog.is_low
     backlog.clear()
@@ -221,7 +232,7 @@ async def test_few_partitions_are_replayed_at_a_time() -> None:
 def test_slow_records_make_small_batches() -> None:
     """Deriving holds the loop: long batches on other partitions let transactions run out of time."""
     pace, backlog = Pace(), Backlog(4000)
-    backlog.put([SimpleNamespace(value=b"x")] * 4000)
+    backlog.put([record(0)] * 4000)
     assert pace.most is None
     pace.note(4000, 2.0)
     assert pace.most == 500

@@ -15,7 +15,7 @@ class Backlog:
 
     def __init__(self, batch_records: int) -> None:
         self._batch_records = batch_records
-        self._chunks: deque[Sequence[ConsumerRecord]] = deque()
+        self._chunks: deque[tuple[Sequence[ConsumerRecord], int]] = deque()
         self._bytes = 0
         self._records = 0
 
@@ -39,23 +39,25 @@ class Backlog:
 
     def put(self, records: Sequence[ConsumerRecord]) -> None:
         """Append delivered records."""
-        self._chunks.append(records)
+        size = _bytes(records)
+        self._chunks.append((records, size))
         self._records += len(records)
-        self._bytes += _bytes(records)
+        self._bytes += size
 
     def take(self, most: int | None = None) -> list[ConsumerRecord]:
         """Remove the next batch: as much of the backlog as one transaction may hold, at most `most`."""
         batch: list[ConsumerRecord] = []
         wanted = self._batch_records if most is None else min(most, self._batch_records)
         while self._chunks and len(batch) < wanted:
-            chunk = self._chunks.popleft()
-            room = wanted - len(batch)
-            if len(chunk) > room:
-                self._chunks.appendleft(chunk[room:])
-                chunk = chunk[:room]
+            chunk, size = self._chunks.popleft()
+            if len(batch) + len(chunk) > wanted:
+                chunk, rest = chunk[: wanted - len(batch)], chunk[wanted - len(batch) :]
+                left = _bytes(rest)
+                self._chunks.appendleft((rest, left))
+                size -= left
             batch.extend(chunk)
+            self._bytes -= size
         self._records -= len(batch)
-        self._bytes -= _bytes(batch)
         return batch
 
     def clear(self) -> None:
@@ -65,4 +67,12 @@ class Backlog:
 
 
 def _bytes(records: Sequence[ConsumerRecord]) -> int:
-    return sum([len(record.value or b"") for record in records])
+    """Keys and headers too: a record of two megabytes may have no value."""
+    return sum(
+        [
+            len(record.key or b"")
+            + len(record.value or b"")
+            + sum([len(name) + len(value or b"") for name, value in record.headers])
+            for record in records
+        ]
+    )
