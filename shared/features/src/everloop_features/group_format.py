@@ -1,6 +1,7 @@
 """A group's bytes: MessagePack, panes and event times as one number and the steps from it."""
 
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from operator import sub
 from typing import Any
 
 import msgspec
@@ -38,7 +39,7 @@ class GroupFormat:
         lists: list[Any] = [GROUP_FORMAT, *group]
         for first, _ in self._steps:
             numbers = group[first]
-            lists[first + 1] = [*numbers[:1], *(after - before for before, after in pairwise(numbers))]
+            lists[first + 1] = [*numbers[:1], *map(sub, numbers[1:], numbers)]
         return _encoder.encode(lists)
 
     def unpack(self, packed: bytes) -> Group:
