@@ -45,7 +45,7 @@ class Disturbances:
     async def run(self) -> None:
         """One step after the other, with a pause in which the members begin to work again."""
         for step in self._steps:
-            await asyncio.sleep(self._chance.uniform(1.5, 3.0))
+            await asyncio.sleep(self._chance.uniform(1.0, 2.0))
             await step()
             self.done[step.__name__.strip("_")] += 1
             self._ended += 1
