@@ -117,6 +117,19 @@ async def test_a_topic_that_appears_later_is_found(stream, running, until) -> No
         assert await until(lambda: _all_out(stream, 20))
 
 
+async def test_a_topic_that_is_told_of_is_found_at_once(stream, running, until, monkeypatch) -> None:
+    """Whoever has just applied a pipeline must not wait until metadata is renewed by itself."""
+    monkeypatch.setattr("everloop_kernel.settings.METADATA_MAX_AGE_MS", 3_600_000)
+    other, processor = f"{stream.name}.told", stream.processor()
+    async with running(processor):
+        await stream.send(VALUES[:10])
+        assert await until(lambda: _all_out(stream, 10))
+        await ensure_topics(stream.kafka, {other: (2, {})})
+        await stream.send(VALUES[10:20], topic=other)
+        processor.reopen(other)
+        assert await until(lambda: _all_out(stream, 20))
+
+
 async def test_an_idle_lane_gives_its_producer_up_and_wakes(stream, running, until) -> None:
     """A hundred quiet pipelines must not hold four hundred producers, nor miss their next record."""
     processor = stream.processor(idle_seconds=0.5)

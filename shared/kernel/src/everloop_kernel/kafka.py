@@ -25,6 +25,7 @@ __all__ = [
     "close_quietly",
     "committed_offsets",
     "group_consumer",
+    "look_for",
     "plain_producer",
     "reading_consumer",
     "retrying",
@@ -179,6 +180,19 @@ def set_fetch_wait(consumer: AIOKafkaConsumer, milliseconds: int) -> None:
     fetcher = consumer._fetcher  # noqa: SLF001
     fetcher._fetch_max_wait_ms = milliseconds  # noqa: SLF001
     fetcher._fetcher_timeout = max(_FETCHER_TICK_SECONDS, milliseconds / 1000)  # noqa: SLF001
+
+
+def look_for(consumer: AIOKafkaConsumer, topic: str) -> bool:
+    """Have metadata renewed now if it lacks a topic that is said to exist; whether it lacked it.
+
+    A subscription by pattern finds a new topic when the client next renews its metadata. Whoever has heard
+    of the topic need not wait for that.
+    """
+    client = consumer._client  # noqa: SLF001  (no public call renews a running consumer's metadata)
+    if topic in client.cluster.topics():
+        return False
+    client.force_metadata_update()
+    return True
 
 
 async def close_quietly(client: Any, seconds: float = 5.0) -> None:

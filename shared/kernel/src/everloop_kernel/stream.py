@@ -121,7 +121,9 @@ class StreamProcessor:
         return self._source.silence(self._assigned)
 
     def reopen(self, topic: str) -> None:
-        """Open the topic's tasks anew, because what they compute has changed."""
+        """Open the topic's tasks anew, because what they compute has changed; a new topic is looked for."""
+        if self._source is not None:
+            self._source.look_for(topic)
         for partition in self._assigned or ():
             if partition.topic == topic:
                 self._lane(partition).reopen()

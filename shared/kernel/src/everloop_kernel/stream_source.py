@@ -11,6 +11,7 @@ from everloop_kernel.kafka import (
     close_quietly,
     committed_offsets,
     group_consumer,
+    look_for,
     set_fetch_wait,
 )
 from everloop_kernel.kafka_records import deliver_records
@@ -23,6 +24,8 @@ _PAGE_RECORDS: Final = 1_000_000
 _FETCH_WAIT_BUSY_MS: Final = 50
 _FETCH_WAIT_IDLE_MS: Final = 1000
 _SILENT_BROKER_SECONDS: Final = 20.0
+_EXPECTING_SECONDS: Final = 5.0
+"""For so long after a topic was looked for, no fetch holds up the questions that lead to its first record."""
 
 
 class Source:
@@ -33,6 +36,7 @@ class Source:
         self._pattern = pattern
         self._consumer = group_consumer(kafka, group)
         self._admin = admin_client(kafka)
+        self._expecting_until = 0.0
 
     async def start(self, listener: ConsumerRebalanceListener) -> None:
         """Join the group."""
@@ -48,10 +52,16 @@ class Source:
 
     async def poll(self, *, busy: bool) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
         """What has been delivered. `busy`: the broker must not hold the connection for idle partitions."""
-        set_fetch_wait(self._consumer, _FETCH_WAIT_BUSY_MS if busy else _FETCH_WAIT_IDLE_MS)
+        hasty = busy or time.monotonic() < self._expecting_until
+        set_fetch_wait(self._consumer, _FETCH_WAIT_BUSY_MS if hasty else _FETCH_WAIT_IDLE_MS)
         got: Mapping[TopicPartition, Sequence[ConsumerRecord]]
         got = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_PAGE_RECORDS)
         return got
+
+    def look_for(self, topic: str) -> None:
+        """Ask the broker at once for a topic that is said to exist, unless it is known."""
+        if look_for(self._consumer, topic):
+            self._expecting_until = time.monotonic() + _EXPECTING_SECONDS
 
     async def committed(
         self, partitions: Collection[TopicPartition]
