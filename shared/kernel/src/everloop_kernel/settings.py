@@ -25,7 +25,7 @@ from everloop_kernel.errors import ConfigurationError
 __all__ = ["HttpSettings", "KafkaSettings", "PlatformSettings", "PostgresSettings", "Settings"]
 
 METADATA_MAX_AGE_MS = 5000
-"""How soon a new pipeline's topics are seen by every pattern subscription."""
+"""How soon a new pipeline's topics are seen by a pattern subscription that nobody has told of them."""
 
 
 class Settings(BaseSettings):

@@ -62,6 +62,7 @@ class Source:
         """Ask the broker at once for a topic that is said to exist, unless it is known."""
         if look_for(self._consumer, topic):
             self._expecting_until = time.monotonic() + _EXPECTING_SECONDS
+            set_fetch_wait(self._consumer, _FETCH_WAIT_BUSY_MS)
 
     async def committed(
         self, partitions: Collection[TopicPartition]
