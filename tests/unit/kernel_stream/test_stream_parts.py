@@ -237,6 +237,8 @@ def test_slow_records_make_small_batches() -> None:
     pace.note(4000, 2.0)
     assert pace.most == 500
     assert len(backlog.take(pace.most)) == 500
+    pace.note(1, 0.01)
+    assert pace.most == 500
     pace.note(1, 1.0)
     assert pace.most == 50
     pace.note(4000, 0.04)

@@ -43,8 +43,9 @@ class Pace:
         return max(_FEWEST_RECORDS, int(_LONGEST_DERIVE_SECONDS / self._seconds_per_record))
 
     def note(self, records: int, seconds: float) -> None:
-        """A batch was derived."""
-        self._seconds_per_record = seconds / records
+        """A batch was derived. A few records say little, unless they took long: they bear its fixed cost."""
+        if records >= _FEWEST_RECORDS or seconds >= _LONGEST_DERIVE_SECONDS:
+            self._seconds_per_record = seconds / records
 
 
 class Batches:
