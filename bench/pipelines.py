@@ -1,6 +1,6 @@
 """What each further pipeline costs an idle install, and how soon it works.
 
-    python bench/pipelines.py [--pipelines 100] [--commands 10] [--idle-seconds 60] [--folder F] [--keep]
+    python bench/pipelines.py [--pipelines 100] [--commands 10] [--idle-seconds 60] [--folder F]
 
 The whole embedded stack, its services as processes. A process's memory is its PSS. A pipeline is 1 to 3
 partitions with windowed features, and one observation of it is computed before memory is measured, so that
@@ -31,6 +31,8 @@ SERVERS = ("kafka", "postgres")
 QUIET_SECONDS = 45.0
 """Longer than an idle lane of a stream processor keeps its producer."""
 PATIENCE_SECONDS = 120.0
+KEPT_FROM = 100
+"""Pipelines from which on the result is kept."""
 MEMORY_GOAL_MB = 1.0
 APPLY_GOAL_SECONDS = 2.0
 PIPELINE = """
@@ -248,7 +250,7 @@ async def main(asked: argparse.Namespace) -> None:
                 except EverloopError as error:
                     raise SystemExit(str(error)) from error
     rig.show(figures)
-    if asked.keep:
+    if asked.pipelines >= KEPT_FROM:
         rig.keep("pipelines", figures)
 
 
@@ -261,5 +263,4 @@ if __name__ == "__main__":
     parser.add_argument("--newcomers", type=int, default=5, help="how many come after all are idle")
     parser.add_argument("--idle-seconds", type=float, default=60)
     parser.add_argument("--folder", type=Path, help="an empty one, in which data and logs stay")
-    parser.add_argument("--keep", action="store_true", help="write bench/results/pipelines.json")
     asyncio.run(main(parser.parse_args()))
