@@ -60,7 +60,7 @@ def postgres(stack: shared.Addresses) -> Iterator[shared.Database]:
     name = shared.unique("test")
     asyncio.run(_execute(stack.dsn, f'CREATE DATABASE "{name}"'))
     yield shared.Database(stack.dsn.rsplit("/", 1)[0] + "/" + name)
-    asyncio.run(_execute(stack.dsn, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    asyncio.run(_drop(stack.dsn, name))
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +86,16 @@ def own_kafka(tmp_path: Path) -> Iterator[Kafka]:
         yield broker
 
 
-async def _execute(dsn: str, sql: str) -> None:
+async def _drop(dsn: str, name: str) -> None:
+    """Ends our own sessions first: FORCE may not end a worker of autovacuum, a plain DROP waits for it."""
+    ours = "datname = $1 AND usename = current_user"
+    await _execute(dsn, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}", name)
+    await _execute(dsn, f'DROP DATABASE "{name}"')
+
+
+async def _execute(dsn: str, sql: str, *arguments: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute(sql)
+        await connection.execute(sql, *arguments)
     finally:
         await connection.close()
