@@ -15,7 +15,7 @@ SLOW := (e2e or chaos) and not jaeger
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test lint format types contracts test-fast test-slow test-jaeger bench-ingest \
         bench-feature bench-replay bench-evaluator bench-serving bench-online bench-quality bench-hostile \
-        bench-pipelines lock clean
+        bench-pipelines coverage lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [ARGS=...] [PYTHON=python3.12]"
@@ -52,12 +52,16 @@ contracts: $(STAMP)  ## the committed schemas are the code's, and no change brea
 	@$(BIN)/everloop-schemas generate --check
 	@$(BIN)/everloop-schemas check
 
-test-fast: $(STAMP)  ## unit, property, contract and integration tests, in parallel, with coverage
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(FAST)" --cov --cov-report= $(ARGS)
+test-fast: $(STAMP)  ## unit, property, contract and integration tests, in parallel
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(FAST)" $(ARGS)
 
-# Two at a time: each starts a stack of its own. They add to the coverage, which is reported at the end.
+# Two at a time: each starts a stack of its own.
 test-slow: $(STAMP)  ## end-to-end and chaos tests
-	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "$(SLOW)" --cov --cov-append --cov-report=term $(ARGS)
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "$(SLOW)" $(ARGS)
+
+# Not a part of `make test`: tracing takes a tenth more time and no test depends on it.
+coverage: $(STAMP)  ## the fast tests again, with a report of the lines and branches they reach
+	@$(MAKE) test-fast ARGS="--cov --cov-report=term $(ARGS)"
 
 test-jaeger: $(STAMP)  ## build a real Jaeger (needs Go) and read the loop's trace back from it
 	@$(BIN)/pytest -q -m jaeger $(ARGS)

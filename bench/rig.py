@@ -218,9 +218,10 @@ def peer_python(name: str, *packages: str) -> Path:
     python = home / "bin/python"
     if python.exists():
         return python
+    uv = str(Path(sys.executable).with_name("uv"))
     commands = (
-        ("uv", "venv", "-q", str(home)),
-        ("uv", "pip", "install", "-q", "--python", str(python), *packages),
+        (uv, "venv", "-q", str(home)),
+        (uv, "pip", "install", "-q", "--python", str(python), *packages),
     )
     for command in commands:
         try:

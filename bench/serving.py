@@ -1,25 +1,23 @@
 # ruff: noqa: E501  # a script that prints tables
 """Requests per second of serving on one core: features computed from state, prediction events published.
 
-    python bench/serving.py [--seconds 5] [--trees 300 --leaves 63] [--no-peer]
+    python bench/serving.py [--seconds 5] [--trees 300 --leaves 63] [--peers MLServer KServe ...]
 
-The server runs on core 0; the load and Kafka on the others. The peer, a naive FastAPI + Booster that is given
-ready features and records nothing, is measured in the same run, in an environment of its own under
-bench/.peers, made with uv. Each side is measured three times in turn; the medians count.
+The server runs on core 0; the load and Kafka on the others. The peers (serving_peers.py) are measured in the
+same run, each in an environment of its own under bench/.peers. Everloop and MLServer are measured three times in
+turn, the other peers once each beside Everloop; medians count. `--peers` alone measures Everloop only.
 """
 
 import argparse
 import asyncio
 import json
 import os
-import platform
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -30,6 +28,7 @@ import lightgbm
 import load
 import numpy as np
 import psutil
+import rig
 from everloop.embedded import Kafka
 from everloop_features import Encoder, compile, learn_categories  # noqa: A004
 from everloop_kernel.admin import ensure_topics
@@ -39,17 +38,18 @@ from everloop_schemas.partition import key_bytes, partition_of
 from everloop_schemas.pipeline import load as load_pipeline
 from everloop_schemas.pipeline import to_definition
 from everloop_schemas.topics import pipeline_topics, platform_topics
+from serving_peers import PEERS, running, tree_cpu_seconds
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 from integration.serving.deployed_model import Signer, packed, reference  # noqa: E402
-from integration.serving.serving_process import ServingProcess, free_port, publish  # noqa: E402
+from integration.serving.serving_process import ServingProcess, publish  # noqa: E402
 
 NAME = "flight-delay"
 START = datetime(2013, 1, 1, tzinfo=UTC)
 CONNECTIONS = (1, 16, 64)
-GOAL_REQUESTS_PER_SECOND = 4_000
-GOAL_SECONDS_TO_READY = 3
+MANY_ROWS = 100
+GOAL_SECONDS_TO_READY = 2
 CARRIERS = ["UA", "AA", "DL", "B6", "EV", "MQ", "US", "WN", "VX", "FL", "AS", "9E", "F9", "HA", "YV", "OO"]
 
 
@@ -77,6 +77,19 @@ def body(fields: dict, number: int) -> bytes:
         for name, v in fields.items()
     ]
     return json.dumps({"id": f"r{number}", "inputs": inputs}).encode()
+
+
+def body_of_many(rows: Sequence[dict], number: int) -> bytes:
+    inputs = [
+        {
+            "name": name,
+            "datatype": "BYTES" if isinstance(rows[0][name], str) else "FP64",
+            "shape": [len(rows)],
+            "data": [row[name] for row in rows],
+        }
+        for name in rows[0]
+    ]
+    return json.dumps({"id": f"m{number}", "inputs": inputs}).encode()
 
 
 class World:
@@ -144,35 +157,46 @@ class World:
 
 @dataclass
 class Measured:
-    """What one side did at one concurrency, of each round."""
+    """What one side did with requests of one size at one concurrency, of each round."""
 
     rates: list[float] = field(default_factory=list)
     p50_ms: list[float] = field(default_factory=list)
     p99_ms: list[float] = field(default_factory=list)
     cpu_us: list[float] = field(default_factory=list)
 
+    def medians(self) -> tuple[float, ...]:
+        return tuple(map(statistics.median, (self.rates, self.p50_ms, self.p99_ms, self.cpu_us)))
 
-Sides = dict[int, Measured]
+
+Sides = dict[tuple[int, int], Measured]
+"""By rows of a request and concurrency."""
+PLAN = ((1, 1), (1, 16), (1, 64), (MANY_ROWS, 16))
 
 
-def measure(label: str, where: tuple[int, int], requests: list[bytes], seconds: float, found: Sides) -> None:
+def measure(
+    label: str,
+    where: tuple[psutil.Process, int],
+    requests: dict[int, list[bytes]],
+    seconds: float,
+    found: Sides,
+) -> None:
     """Add a round; the server's own CPU time per request tells more on a busy machine."""
-    pid, port = where
-    process = psutil.Process(pid)
-    for connections in CONNECTIONS:
-        before = process.cpu_times()
-        figures = load.run(port, requests, connections, seconds)
-        after = process.cpu_times()
+    process, port = where
+    for each, connections in PLAN:
+        before = tree_cpu_seconds(process)
+        figures = load.run(port, requests[each], connections, seconds)
+        spent = (tree_cpu_seconds(process) - before) / figures.answered * 1e6
         if figures.errors:
             raise SystemExit(f"{label}: {figures.errors} requests failed")
-        spent = after.user + after.system - before.user - before.system
-        each = spent / figures.answered * 1e6
-        print(f"{label:14} concurrency {connections:2}: {figures}   {each:5.0f} µs CPU each", flush=True)
-        row = found.setdefault(connections, Measured())
+        print(
+            f"{label:9} {each:3} rows, concurrency {connections:2}: {figures}   {spent:6.0f} µs CPU each",
+            flush=True,
+        )
+        row = found.setdefault((each, connections), Measured())
         row.rates.append(figures.requests_per_second)
         row.p50_ms.append(figures.p50_ms)
         row.p99_ms.append(figures.p99_ms)
-        row.cpu_us.append(each)
+        row.cpu_us.append(spent)
 
 
 def start_and_time(serving: ServingProcess, what: str, figures: list[dict]) -> None:
@@ -184,10 +208,10 @@ def start_and_time(serving: ServingProcess, what: str, figures: list[dict]) -> N
     ready = time.monotonic() - began
     cpu = sum(psutil.Process(serving.pid).cpu_times()[:4])
     print(f"{what}: live after {live:.2f} s, ready after {ready:.2f} s, {cpu:.2f} s of CPU")
-    goal = {"goal": GOAL_SECONDS_TO_READY, "met": ready <= GOAL_SECONDS_TO_READY}
+    goal = GOAL_SECONDS_TO_READY
     figures += [
-        figure(f"serving, {what}: seconds to ready", [ready], None, None, "s") | goal,
-        figure(f"serving, {what}: CPU of serving and its sandbox", [cpu], None, None, "s"),
+        rig.figure(f"serving, {what}: seconds to ready", ready, "s", goal=goal, at_most=True, digits=2),
+        rig.figure(f"serving, {what}: CPU of serving and its sandbox", cpu, "s", digits=2),
     ]
 
 
@@ -209,9 +233,18 @@ def ours(world: World, figures: list[dict]) -> Iterator[ServingProcess]:
             serving.stop()
 
 
-def our_requests(world: World) -> list[bytes]:
+def our_requests(world: World, each: int) -> list[bytes]:
     path = f"/v2/models/{NAME}/infer"
-    return [load.http_post(path, body(fields, i)) for i, fields in enumerate(world.observations[-2000:])]
+    chosen = world.observations[-2000:]
+    if each == 1:
+        return [load.http_post(path, body(fields, i)) for i, fields in enumerate(chosen)]
+    parts = [chosen[at : at + each] for at in range(0, len(chosen), each)]
+    return [load.http_post(path, body_of_many(part, number)) for number, part in enumerate(parts)]
+
+
+def ready_rows(world: World) -> list[list[float | None]]:
+    """What the peers are asked with: features, computed for them beforehand."""
+    return [[None if np.isnan(v) else v for v in row] for row in world.matrix[-2000:].tolist()]
 
 
 def check_published(serving: ServingProcess) -> None:
@@ -222,124 +255,100 @@ def check_published(serving: ServingProcess) -> None:
     print("\n".join(line for line in metrics.splitlines() if line.startswith(wanted)))
 
 
-def peer_environment() -> Path:
-    home = ROOT / "bench" / ".peers" / "naive"
-    if not home.exists():
-        subprocess.run(["uv", "venv", "-q", str(home)], check=True)
-        packages = ["fastapi", "uvicorn[standard]", "lightgbm", "numpy", "scipy"]
-        install = ["uv", "pip", "install", "-q", "--python", str(home / "bin/python"), *packages]
-        subprocess.run(install, check=True)
-    return home / "bin/python"
-
-
-def peer_version(python: Path) -> str:
-    code = "from importlib.metadata import version as v; print('FastAPI', v('fastapi'), 'LightGBM', v('lightgbm'))"
-    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-
-
-@contextmanager
-def naive(world: World, python: Path) -> Iterator[tuple[int, int]]:
-    """The peer's pid and port."""
-    port = free_port()
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as model:
-        model.write(world.model_text)
-        model.flush()
-        script = Path(__file__).parent / "peers" / "naive_fastapi.py"
-        peer = subprocess.Popen(
-            [python, script, model.name, str(port)], env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-        try:
-            psutil.Process(peer.pid).cpu_affinity([0])
-            while True:
-                try:
-                    httpx.get(f"http://127.0.0.1:{port}/")
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.1)
-            yield peer.pid, port
-        finally:
-            peer.terminate()
-            peer.wait()
-
-
-def peer_requests(world: World) -> list[bytes]:
-    requests = []
-    for number, row in enumerate(world.matrix[-2000:]):
-        data = [None if np.isnan(v) else v for v in row.tolist()]
-        tensor = {"name": "row", "datatype": "FP64", "shape": [1, len(data)], "data": data}
-        text = json.dumps({"id": f"r{number}", "inputs": [tensor]}).encode()
-        requests.append(load.http_post("/v2/models/flights/infer", text))
-    return requests
-
-
-def figure(name: str, mine: list[float], theirs: list[float] | None, version: str | None, unit: str) -> dict:
-    own = statistics.median(mine)
-    other = statistics.median(theirs) if theirs else None
-    return {
-        "name": name, "ours": round(own, 2), "peer": other and round(other, 2), "peer_version": version,
-        "unit": unit, "ratio": other and round(own / other, 2), "goal": None, "met": None,
-    }  # fmt: skip
-
-
-def figures_of(mine: Sides, theirs: Sides, version: str | None, memory_bytes: int) -> list[dict]:
+def without_peer(mine: Sides, memory_bytes: int) -> list[dict]:
+    """What Everloop does, side by side with nobody."""
     rows = []
-    for connections, row in mine.items():
-        peer = theirs.get(connections, Measured())
-        where = f"serving, HTTP OIP JSON, 1 row, concurrency {connections}"
+    for (each, connections), row in mine.items():
+        where = f"serving, HTTP OIP JSON, {each} row{'s' if each > 1 else ''}, concurrency {connections}"
+        rate, p50, p99, cpu = row.medians()
         rows += [
-            figure(f"{where}: requests per second", row.rates, peer.rates, version, "requests/s"),
-            figure(f"{where}: p50", row.p50_ms, peer.p50_ms, version, "ms"),
-            figure(f"{where}: p99", row.p99_ms, peer.p99_ms, version, "ms"),
-            figure(f"{where}: CPU per request", row.cpu_us, peer.cpu_us, version, "µs"),
+            rig.figure(f"{where}: requests per second", rate, "requests/s"),
+            rig.figure(f"{where}: p50", p50, "ms", digits=2),
+            rig.figure(f"{where}: p99", p99, "ms", digits=2),
+            rig.figure(f"{where}: CPU per request", cpu, "µs"),
         ]
-        if connections == 16:
-            rows[-4] |= {
-                "goal": GOAL_REQUESTS_PER_SECOND,
-                "met": rows[-4]["ours"] >= GOAL_REQUESTS_PER_SECOND,
-            }
-    return [*rows, figure("serving: resident memory", [memory_bytes / 1e6], None, None, "MB")]
+    return [*rows, rig.figure("serving: resident memory", memory_bytes / 1e6, "MB", goal=150, at_most=True)]
+
+
+def beside(mine: Sides, theirs: Sides, version: str, goals: dict[tuple, tuple[float, bool]]) -> list[dict]:
+    """Our figures over a peer's; `goals` are of the ratio, with whether it is a highest one."""
+    rows = []
+    for (each, connections), row in theirs.items():
+        where = f"{each} row{'s' if each > 1 else ''}, concurrency {connections}"
+        for what, unit, own, other in zip(
+            ("requests per second", "p50", "p99", "CPU per request"),
+            ("requests/s", "ms", "ms", "µs"),
+            mine[each, connections].medians(),
+            row.medians(),
+            strict=True,
+        ):
+            goal, at_most = goals.get((each, connections, what), (None, False))
+            rows.append(
+                rig.figure(
+                    f"beside {version.partition(' ')[0]}, HTTP, {where}: {what}", own, unit,
+                    peer=other, peer_version=version, goal=goal, at_most=at_most, digits=2,
+                )
+            )  # fmt: skip
+    return rows
+
+
+MLSERVER_GOALS = {
+    (1, 16, "requests per second"): (8.0, False),
+    (1, 16, "p99"): (1 / 6, True),
+    (1, 16, "CPU per request"): (1 / 8, True),
+    (1, 1, "p50"): (0.3, True),
+    (1, 64, "requests per second"): (8.0, False),
+    (100, 16, "requests per second"): (4.0, False),
+}
 
 
 def run_rounds(world: World, options: argparse.Namespace) -> list[dict]:
-    python = peer_environment() if options.peer else None
+    """Everloop and each peer in turn; the other side rests, and is stopped where it is not ours."""
     mine: Sides = {}
-    theirs: Sides = {}
     starts: list[dict] = []
-    with (
-        ours(world, starts) as serving,
-        naive(world, python) if python else nullcontext((0, 0)) as (pid, port),
-    ):
-        for _ in range(options.rounds):
-            measure("everloop", (serving.pid, serving.port), our_requests(world), options.seconds, mine)
-            if python:
-                measure("naive FastAPI", (pid, port), peer_requests(world), options.seconds, theirs)
-        memory = psutil.Process(serving.pid).memory_info().rss
+    figures: list[dict] = []
+    rows = ready_rows(world)
+    with ours(world, starts) as serving:
+        process = psutil.Process(serving.pid)
+        own = {each: our_requests(world, each) for each in (1, MANY_ROWS)}
+        for name in options.peers or ["nobody"]:
+            peer = PEERS.get(name)
+            theirs: Sides = {}
+            requests = {} if peer is None else {each: peer.requests(rows, each) for each in own}
+            place = nullcontext() if peer is None else running(peer, world.model_text, requests[1][0])
+            with place as found:
+                for _ in range(options.rounds if name in {"nobody", "MLServer"} else 1):
+                    measure("Everloop", (process, serving.port), own, options.seconds, mine)
+                    if peer is not None:
+                        measure(name, found, requests, options.seconds, theirs)
+            if peer is not None:
+                goals = MLSERVER_GOALS if name == "MLServer" else {}
+                figures += beside(mine, theirs, peer.version(), goals)
+        memory = process.memory_info().rss
         check_published(serving)
-    return figures_of(mine, theirs, peer_version(python) if python else None, memory) + starts
+    return [*without_peer(mine, memory), *figures, *starts]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trees", type=int, default=300)
     parser.add_argument("--leaves", type=int, default=63)
-    parser.add_argument("--no-peer", dest="peer", action="store_false")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     options = parser.parse_args()
     if len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, os.sched_getaffinity(0) - {0})
     world = World(options.trees, options.leaves)
-    shape = f"{len(world.matrix[0])} features, {options.trees} trees x {options.leaves} leaves"
-    print(f"flights pipeline, {shape}; rows rotate")
-    figures = run_rounds(world, options)
-    busy = f"load {os.getloadavg()[1]:.1f}"
-    machine = (
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {busy}; {shape}"
+    print(
+        f"flights pipeline, {len(world.matrix[0])} features, {options.trees} trees x {options.leaves} leaves;"
+        " rows rotate"
     )
-    path = ROOT / "bench/results/serving.json"
-    path.write_text(json.dumps({"machine": machine, "figures": figures}, indent=2, ensure_ascii=False) + "\n")
-    for row in figures:
-        print(f"{row['name']}: {row['ours']:,} {row['unit']} (peer {row['peer']}, ratio {row['ratio']})")
+    figures = run_rounds(world, options)
+    rig.keep("serving", figures)
+    rig.show(figures)
 
 
 if __name__ == "__main__":

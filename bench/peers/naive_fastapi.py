@@ -28,12 +28,15 @@ class Request(BaseModel):
 
 @app.post("/v2/models/flights/infer")
 def infer(request: Request) -> dict:
-    row = np.array([[np.nan if v is None else v for v in request.inputs[0].data]])
-    output = float(booster.predict(row, num_threads=1)[0])
+    tensor = request.inputs[0]
+    rows = np.array(tensor.data, dtype=np.float64).reshape(tensor.shape)  # None becomes NaN
+    output = booster.predict(rows, num_threads=1)
     return {
         "model_name": "flights",
         "id": request.id,
-        "outputs": [{"name": "probability", "datatype": "FP64", "shape": [1], "data": [output]}],
+        "outputs": [
+            {"name": "probability", "datatype": "FP64", "shape": list(output.shape), "data": output.tolist()}
+        ],
     }
 
 
