@@ -58,8 +58,8 @@ def in_process_microseconds(world: flights.World, reads: int = 20_000) -> float:
     for changes in world.changes:
         for key, value in changes:
             state.load(key, value)
-    predictor = Booster(blueprint.artifact.model_text).row_predictor()
-    model = LoadedModel(blueprint, predictor, State(state), most_rows=500)
+    engine = Booster(blueprint.artifact.model_text)
+    model = LoadedModel(blueprint, engine, State(state), most_rows=500)
     now_us = state.event_clock_us
     assert read_online(model, KEYS[0], now_us)["origin_flights_1h"] > 0
     rounds = []

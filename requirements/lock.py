@@ -9,7 +9,7 @@ from pathlib import Path
 from bootstrap import PINS, ROOT, VENV, distributions
 
 UV = VENV / "bin" / "uv"
-EXTRAS = {"everloop": ["--extra", "embedded"]}
+EXTRAS = {"everloop": ["--extra", "embedded"], "everloop-serving": ["--extra", "fast"]}
 TOOLS = {"bootstrap": "uv\n", "build": "setuptools\nwheel\nhatchling>=1.27\n"}
 """The installer, and what builds source packages: those of others, and in images our own."""
 

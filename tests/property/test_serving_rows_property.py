@@ -88,8 +88,8 @@ class State:
 def loaded() -> LoadedModel:
     data = artifact("flights")
     blueprint = Blueprint.of(reference(data, 1), read_artifact(data))
-    predictor = Booster(blueprint.artifact.model_text).row_predictor()
-    return LoadedModel(blueprint, predictor, State(blueprint), most_rows=500)
+    engine = Booster(blueprint.artifact.model_text)
+    return LoadedModel(blueprint, engine, State(blueprint), most_rows=500)
 
 
 MODEL = loaded()
@@ -104,7 +104,7 @@ RECORDS = st.fixed_dictionaries(
 
 def outcome(model: LoadedModel, row: Row) -> tuple | type:
     try:
-        values, output = model.answer(row)
+        (values,), (output,) = model.answer([row])
     except StateFormatError:
         return StateFormatError
     return [row.id], [output.hex()], [values]

@@ -52,8 +52,8 @@ class Part:
 
 def loaded(data: bytes, version: int) -> LoadedModel:
     blueprint = Blueprint.of(reference(data, version), read_artifact(data))
-    predictor = Booster(blueprint.artifact.model_text).row_predictor()
-    return LoadedModel(blueprint, predictor, State(blueprint.compiled.new_state(1)), most_rows=500)
+    engine = Booster(blueprint.artifact.model_text)
+    return LoadedModel(blueprint, engine, State(blueprint.compiled.new_state(1)), most_rows=500)
 
 
 class Api:
@@ -333,7 +333,8 @@ def test_online_features_are_those_that_a_prediction_would_see(api):
     api.models.version(NAME, "1").state.reader.merge(state)
     logged = len(api.events)
     found = json.loads(api.post(f"/v1/pipelines/{NAME}/online", RECORD).body)
-    values, _ = api.models.version(NAME, "1").answer(api.models.version(NAME, "1").inputs.row(RECORD, "a"))
+    model = api.models.version(NAME, "1")
+    (values,), _ = model.answer([model.inputs.row(RECORD, "a")])
     assert list(found["features"].values()) == values
     assert found["features"]["origin_flights_1h"] == 3.0
     assert (found["pipeline_version"], found["state_age_seconds"]) == (1, 1.5)

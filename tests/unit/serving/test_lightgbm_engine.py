@@ -18,20 +18,12 @@ def rows() -> np.ndarray:
     return found
 
 
-def test_single_rows_and_batches_equal_the_package_bit_for_bit() -> None:
+def test_rows_equal_the_package_bit_for_bit() -> None:
     """Golden predictions compare bits; a rounded answer would refuse every model."""
     text = trained_text(2, 40, 31)
     expected = lightgbm.Booster(model_str=text).predict(rows()).tolist()
     booster = Booster(text.encode())
-    predictor = booster.row_predictor()
-    assert [predictor.predict(row) for row in rows().tolist()] == expected
     assert booster.predict(rows().tolist()) == expected
-
-
-def test_a_predictor_outlives_its_booster() -> None:
-    """After a swap a request may still hold the old model: freeing it early would crash the process."""
-    predictor = Booster(trained_text(2, 40, 31).encode()).row_predictor()
-    assert 0 < predictor.predict([0.0] * 9) < 1
 
 
 def test_a_text_that_is_no_model_is_an_error() -> None:
@@ -42,9 +34,9 @@ def test_a_text_that_is_no_model_is_an_error() -> None:
 
 def test_a_row_of_another_width_is_an_error() -> None:
     """LightGBM would read memory behind a row that is too short."""
-    predictor = Booster(trained_text(2, 40, 31).encode()).row_predictor()
+    booster = Booster(trained_text(2, 40, 31).encode())
     with pytest.raises(ValueError, match="same size"):
-        predictor.predict([0.0] * 8)
+        booster.predict([[0.0] * 8])
 
 
 def test_the_package_is_not_imported() -> None:

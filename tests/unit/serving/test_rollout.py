@@ -10,10 +10,11 @@ from everloop_schemas import cloudevents
 from everloop_schemas.events import DeploymentChanged, ModelLoaded, ModelRef
 from everloop_serving.adapters.files import DeploymentFiles, ModelCache
 from everloop_serving.adapters.lightgbm_engine import Booster
+from everloop_serving.adapters.lignum_engine import FastTrees
 from everloop_serving.adapters.trusted_keys import TrustedKeys
 from everloop_serving.application.load_model import ModelLoader
 from everloop_serving.application.models import ModelNotReady, Models, UnknownModel
-from everloop_serving.application.ports import ModelRefused, NotNow, Untrusted
+from everloop_serving.application.ports import ModelRefused, NotNow, Trial, Untrusted
 from everloop_serving.application.prediction_events import EventWriter
 from everloop_serving.application.rollout import Rollout
 from everloop_serving.application.swap import Swap
@@ -51,13 +52,12 @@ class FakeArtifacts:
 class FakeSandbox:
     """Checks and answers as the real one does, in this process."""
 
-    async def outputs(self, model_text, *, task, features, rows):
+    async def trial(self, model_text, *, task, features, rows):
         try:
             check_model(model_text, features=features, task=task)
         except BrokenModel as error:
             raise ModelRefused(str(error)) from error
-        predictor = Booster(model_text).row_predictor()
-        return [predictor.predict(row) for row in rows]
+        return Trial(Booster(model_text).predict(rows), "not tried")
 
 
 class FakeStates:
@@ -88,7 +88,7 @@ class World:
         self.folder = folder
         self.artifacts, self.states, self.models = FakeArtifacts(), FakeStates(), Models()
         self.published: list[Output] = []
-        loader = ModelLoader(self.artifacts, FakeSandbox(), Booster, self.states, most_rows=100)
+        loader = ModelLoader(self.artifacts, FakeSandbox(), Booster, FastTrees, self.states, most_rows=100)
         swap = Swap(
             self.models,
             loader,
@@ -144,7 +144,7 @@ async def test_a_deployment_is_loaded_and_answers(world: World) -> None:
     await world.deploy(world.signer.deployment(NAME, 1, world.artifacts.add(data, 1)))
     model = world.models.choose(NAME, None, "a").model
     [row] = [model.inputs.row(RECORD, "a")]
-    assert model.answer(row)[1] == expected_output(data, RECORD)
+    assert model.answer([row])[1][0] == expected_output(data, RECORD)
     assert [(event.loaded, event.model_version) for event in world.events()] == [(True, 1)]
 
 

@@ -3,7 +3,9 @@
 import math
 
 import pytest
+from everloop_serving.adapters import sandbox_child
 from everloop_serving.adapters.lightgbm_engine import Booster
+from everloop_serving.adapters.lignum_engine import FastTrees
 from everloop_serving.adapters.sandbox import Sandbox
 from everloop_serving.application.ports import ModelRefused
 from integration.serving.deployed_model import trained_text
@@ -12,14 +14,46 @@ ROWS = [[0.5, 1.0, 2.0, 7.0, math.nan, 100.0, 1.0, 3.0, 0.2], [math.nan] * 9]
 
 
 async def outputs(text: bytes, sandbox: Sandbox | None = None) -> list[float]:
-    return await (sandbox or Sandbox()).outputs(text, task="binary", features=9, rows=ROWS)
+    trial = await (sandbox or Sandbox()).trial(text, task="binary", features=9, rows=ROWS)
+    return trial.outputs
 
 
 async def test_outputs_come_back_bit_for_bit() -> None:
     """Golden predictions are compared on them."""
     text = trained_text(1, 20, 31).encode()
-    predictor = Booster(text).row_predictor()
-    assert await outputs(text) == [predictor.predict(row) for row in ROWS]
+    assert await outputs(text) == Booster(text).predict(ROWS)
+
+
+async def test_the_fast_engine_may_answer_when_it_gives_the_same_bits() -> None:
+    """Most of a request's time goes into trees; a fast answer that differs would be no answer."""
+    text = trained_text(1, 20, 31).encode()
+    trial = await Sandbox().trial(text, task="binary", features=9, rows=ROWS)
+    assert trial.fast_engine is None
+    refused = await Sandbox(fast_engine=False).trial(text, task="binary", features=9, rows=ROWS)
+    assert (refused.outputs, refused.fast_engine) == (trial.outputs, "the setting says so")
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        (lambda right: [*right[:-1], right[-1] * (1 + 2**-52)], "answers 1 of 1002 rows differently"),
+        (lambda right: 1 / 0, "the other engine fails: division by zero"),
+    ],
+)
+def test_a_fast_engine_that_errs_by_one_bit_answers_nothing(monkeypatch, answers, why) -> None:
+    """A bit today is a decision tomorrow: golden predictions promise all of them."""
+    text = trained_text(1, 20, 31).encode()
+
+    class Wrong(FastTrees):
+        def predict(self, rows):
+            return answers(super().predict(rows))
+
+    monkeypatch.setattr(sandbox_child, "FastTrees", Wrong)
+    rows = [[cell.hex() for cell in row] for row in ROWS]
+    task = sandbox_child.Task(9, "binary", True, rows, cpu_seconds=1, memory_bytes=1)  # noqa: FBT003
+    verdict = sandbox_child._examine(task, text)
+    assert [float.fromhex(output) for output in verdict.outputs] == Booster(text).predict(ROWS)
+    assert why in verdict.fast_engine
 
 
 async def test_a_broken_model_is_refused_with_its_reason() -> None:

@@ -1,6 +1,7 @@
 """What serving can be told by its environment: `EVERLOOP_SERVING_*`."""
 
 from pathlib import Path
+from typing import Literal
 
 from everloop_kernel.settings import HttpSettings
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -25,6 +26,10 @@ class ServingSettings(HttpSettings):
     load_seconds: PositiveFloat = Field(30.0, description="how long a model may take to load in the sandbox")
     state_wait_seconds: PositiveFloat = Field(
         10.0, description="how long a swap waits for the feature state; then it serves with what is there"
+    )
+    engine: Literal["auto", "lightgbm"] = Field(
+        "auto",
+        description="auto: a faster one where it is installed and gives LightGBM's bits on the model",
     )
     publish_linger_seconds: PositiveFloat = Field(0.1, description="how long prediction events are collected")
     queue_events: PositiveInt = Field(100_000, description="prediction events held in memory")

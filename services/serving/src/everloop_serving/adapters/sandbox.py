@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from everloop_serving.adapters.sandbox_child import Task, Verdict
-from everloop_serving.application.ports import ModelRefused
+from everloop_serving.application.ports import ModelRefused, Trial
 
 __all__ = ["Sandbox"]
 
@@ -24,10 +24,12 @@ class Sandbox:
 
     wall_seconds: float = 30.0
     cpu_seconds: int = 20
+    fast_engine: bool = True
+    """Whether the fast engine is tried at all."""
 
-    async def outputs(
+    async def trial(
         self, model_text: bytes, *, task: str, features: int, rows: Sequence[Sequence[float]]
-    ) -> list[float]:
+    ) -> Trial:
         """The model's outputs for `rows`, from a process that also checked the model's structure.
 
         Raises:
@@ -36,6 +38,7 @@ class Sandbox:
         work = Task(
             features=features,
             task=task,
+            fast_engine=self.fast_engine,
             rows=[[float(cell).hex() for cell in row] for row in rows],
             cpu_seconds=self.cpu_seconds,
             memory_bytes=max(_LEAST_MEMORY_BYTES, _MEMORY_PER_MODEL_BYTE * len(model_text)),
@@ -43,12 +46,13 @@ class Sandbox:
         verdict = _verdict(*await self._run(msgspec.json.encode(work) + b"\n" + model_text))
         if verdict.error is not None:
             raise ModelRefused(verdict.error)
-        return [float.fromhex(output) for output in verdict.outputs]
+        return Trial([float.fromhex(output) for output in verdict.outputs], verdict.fast_engine)
 
     async def _run(self, stdin: bytes) -> tuple[int, bytes, bytes]:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-I", "-m", "everloop_serving.adapters.sandbox_child"),
+            # -B: bytecode that the limit on files cuts off would break the next process's imports
+            *("-I", "-B", "-m", "everloop_serving.adapters.sandbox_child"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -1,18 +1,20 @@
 """One model version, from its digest to its first answer: each step must hold before the next."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from everloop_schemas.events import ModelRef
 
 from everloop_serving.application.loaded_model import Blueprint, LoadedModel
-from everloop_serving.application.ports import Artifacts, Engine, ModelRefused, RowPredictor, Sandbox, States
+from everloop_serving.application.ports import Artifacts, Engine, ModelRefused, Sandbox, States
 from everloop_serving.domain.artifact import BadArtifact, read_artifact
 
 __all__ = ["ModelLoader"]
 
 _WARM_UP_ROUNDS = 5
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class ModelLoader:
     artifacts: Artifacts
     sandbox: Sandbox
     engine: Callable[[bytes], Engine]
+    fast_engine: Callable[[bytes], Engine]
+    """Asked only for models that the sandbox saw it answer as `engine` does."""
     states: States
     most_rows: int
 
@@ -33,11 +37,11 @@ class ModelLoader:
             NotNow: its bytes cannot be had now.
         """
         blueprint = await self._blueprint(pipeline, reference)
-        predictor = await self._proven(blueprint)
+        engine = await self._proven(blueprint)
         state = await self.states.open(
             pipeline, reference.pipeline_version, blueprint.compiled, wait=wait_for_state
         )
-        return LoadedModel(blueprint, predictor, state, most_rows=self.most_rows)
+        return LoadedModel(blueprint, engine, state, most_rows=self.most_rows)
 
     async def _blueprint(self, pipeline: str, reference: ModelRef) -> Blueprint:
         data = await self.artifacts.fetch(reference.artifact)
@@ -49,20 +53,21 @@ class ModelLoader:
             raise ModelRefused(f"the artifact belongs to the pipeline {artifact.manifest.pipeline!r}")
         return Blueprint.of(reference, artifact)
 
-    async def _proven(self, blueprint: Blueprint) -> RowPredictor:
+    async def _proven(self, blueprint: Blueprint) -> Engine:
         """Load it twice, first where it can do no harm; both must answer what the trainer's Booster did."""
         artifact = blueprint.artifact
         rows = blueprint.golden_rows()
-        tried = await self.sandbox.outputs(
+        trial = await self.sandbox.trial(
             artifact.model_text,
             task=artifact.manifest.task,
             features=len(artifact.manifest.features),
             rows=rows,
         )
-        blueprint.check_golden(tried, "in the sandbox")
-        engine = await asyncio.to_thread(self.engine, artifact.model_text)
-        predictor = engine.row_predictor()
-        blueprint.check_golden([predictor.predict(row) for row in rows], "after loading")
-        for row in rows * _WARM_UP_ROUNDS:
-            predictor.predict(row)
-        return predictor
+        blueprint.check_golden(trial.outputs, "in the sandbox")
+        if trial.fast_engine is not None:
+            _log.info("%s is answered by LightGBM itself: %s", artifact.manifest.pipeline, trial.fast_engine)
+        make = self.engine if trial.fast_engine is not None else self.fast_engine
+        engine = await asyncio.to_thread(make, artifact.model_text)
+        for _ in range(_WARM_UP_ROUNDS):
+            blueprint.check_golden(engine.predict(rows), "after loading")
+        return engine

@@ -12,7 +12,7 @@ from everloop_schemas.topics import TOPICS
 from opentelemetry.trace import SpanContext
 from pydantic import ValidationError
 
-from everloop_serving.application.ports import ModelRefused, OnlineState, RowPredictor
+from everloop_serving.application.ports import Engine, ModelRefused, OnlineState
 from everloop_serving.domain.artifact import Artifact, Manifest
 from everloop_serving.domain.inputs import Inputs, Row
 
@@ -88,9 +88,7 @@ def _compiled(manifest: Manifest) -> tuple[Pipeline, Compiled]:
 class LoadedModel:
     """One model version, ready on the event loop's thread."""
 
-    def __init__(
-        self, blueprint: Blueprint, predictor: RowPredictor, state: OnlineState, *, most_rows: int
-    ) -> None:
+    def __init__(self, blueprint: Blueprint, engine: Engine, state: OnlineState, *, most_rows: int) -> None:
         pipeline = blueprint.pipeline
         self.reference = blueprint.reference
         self.name = pipeline.pipeline
@@ -107,20 +105,21 @@ class LoadedModel:
         self.partitions = pipeline.partitions
         self._vector = blueprint.compiled.vector
         self._encode = blueprint.encoder.row
-        self._predict = predictor.predict
+        self._predict = engine.predict
 
     def vector(self, fields: Mapping[str, Any], event_time_us: int) -> list[Value]:
         """The features of an observation with these fields, from the state as it is."""
         return self._vector(fields, event_time_us, self.state.reader)
 
-    def answer(self, row: Row) -> tuple[list[Value], float]:
-        """The row's vector and the model's output for it."""
-        values = self.vector(row.fields, row.event_time_us)
-        return values, self.output(values)
+    def answer(self, rows: Sequence[Row]) -> tuple[list[list[Value]], list[float]]:
+        """The rows' vectors and the model's outputs for them."""
+        vectors = [self.vector(row.fields, row.event_time_us) for row in rows]
+        return vectors, self.outputs(vectors)
 
-    def output(self, values: list[Value]) -> float:
-        """The model's output for a vector."""
-        return self._predict(self._encode(values))
+    def outputs(self, vectors: Sequence[list[Value]]) -> list[float]:
+        """The model's outputs for vectors."""
+        encode = self._encode
+        return self._predict([encode(values) for values in vectors])
 
     def key_and_partition(self, row: Row) -> tuple[bytes, int]:
         """Where the row's records lie, and so its prediction."""

@@ -1,6 +1,7 @@
 """What the application needs from outside, and how that fails."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from everloop_features import Compiled, StateReader
@@ -15,9 +16,9 @@ __all__ = [
     "ModelRefused",
     "NotNow",
     "OnlineState",
-    "RowPredictor",
     "Sandbox",
     "States",
+    "Trial",
     "Untrusted",
 ]
 
@@ -47,13 +48,23 @@ class Artifacts(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a model did in the sandbox."""
+
+    outputs: list[float]
+    """LightGBM's, of the rows that were given."""
+    fast_engine: str | None
+    """None: the fast engine gave LightGBM's bits on this model. Else why it does not answer for it."""
+
+
 class Sandbox(Protocol):
     """A process that may die of a model."""
 
-    async def outputs(
+    async def trial(
         self, model_text: bytes, *, task: str, features: int, rows: Sequence[Sequence[float]]
-    ) -> list[float]:
-        """Outputs for encoded rows.
+    ) -> Trial:
+        """Load the model and answer encoded rows.
 
         Raises:
             ModelRefused: when the model is unsound.
@@ -61,23 +72,11 @@ class Sandbox(Protocol):
         ...
 
 
-class RowPredictor(Protocol):
-    """Answers one encoded row at a time, on one thread."""
-
-    def predict(self, row: list[float]) -> float:
-        """The output for one row."""
-        ...
-
-
 class Engine(Protocol):
-    """A loaded model."""
+    """A loaded model, for one thread."""
 
-    def row_predictor(self) -> RowPredictor:
-        """A predictor for the calling thread."""
-        ...
-
-    def predict(self, rows: Sequence[Sequence[float]]) -> list[float]:
-        """Outputs for many rows."""
+    def predict(self, rows: Sequence[list[float]]) -> list[float]:
+        """The outputs of encoded rows; ValueError for a row of another width than the model's."""
         ...
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from everloop_kernel import telemetry
-from everloop_schemas.events import Value
 
+from everloop_serving.application.loaded_model import LoadedModel
 from everloop_serving.application.models import Choice
-from everloop_serving.application.predict import SLICE_ROWS, Answer, Predictions
+from everloop_serving.application.predict import Answer, Predictions
+from everloop_serving.application.slices import SLICE_ROWS
 from everloop_serving.domain.inputs import Row
 
 __all__ = ["Turn"]
@@ -49,11 +50,22 @@ class Turn:
         asked, self._asked = self._asked[:SLICE_ROWS], self._asked[SLICE_ROWS:]
         if self._asked:
             asyncio.get_running_loop().call_soon(self._end)
-        found = None if telemetry.enabled() else _together(asked)  # a span is of one request
-        if found is None:
+        parts: dict[LoadedModel, list[_Asked]] = {}
+        for each in asked:
+            parts.setdefault(each.choice.model, []).append(each)
+        for model, part in parts.items():
+            self._answer(model, part)
+
+    def _answer(self, model: LoadedModel, asked: Sequence[_Asked]) -> None:
+        if telemetry.enabled():  # a span is of one request
             self._one_by_one(asked)
             return
-        for each, (values, output) in zip(asked, found, strict=True):
+        try:
+            vectors, outputs = model.answer([each.row for each in asked])
+        except Exception:  # noqa: BLE001  (one by one: a request that fails must not fail the others)
+            self._one_by_one(asked)
+            return
+        for each, values, output in zip(asked, vectors, outputs, strict=True):
             each.done(
                 self._predictions.answered(
                     each.choice, each.row, values, output, started=each.started, traceparent=each.traceparent
@@ -70,14 +82,3 @@ class Turn:
             except Exception as error:  # noqa: BLE001  (`done` tells the caller's from ours)
                 outcome = error
             each.done(outcome)
-
-
-def _together(asked: Sequence[_Asked]) -> list[tuple[list[Value], float]] | None:
-    """All vectors, then all outputs; None where one fails: it must not fail the others."""
-    try:
-        vectors = [each.choice.model.vector(each.row.fields, each.row.event_time_us) for each in asked]
-        return [
-            (values, each.choice.model.output(values)) for each, values in zip(asked, vectors, strict=True)
-        ]
-    except Exception:  # noqa: BLE001  (one by one, the request that caused it meets it again)
-        return None

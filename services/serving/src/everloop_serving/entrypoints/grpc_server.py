@@ -14,7 +14,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from everloop_serving.application.models import ModelNotReady, Models, UnknownModel
-from everloop_serving.application.predict import SLICE_ROWS, Predictions
+from everloop_serving.application.predict import Predictions
+from everloop_serving.application.slices import SLICE_ROWS
 from everloop_serving.domain.tensors import InvalidInput
 from everloop_serving.entrypoints.access import Access, Refused
 from everloop_serving.entrypoints.model_metadata import model_metadata, server_metadata

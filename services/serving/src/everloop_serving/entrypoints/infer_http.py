@@ -1,6 +1,5 @@
 """Inference over HTTP: the protocol's route and the plain JSON route."""
 
-import asyncio
 import json
 import time
 import uuid
@@ -14,7 +13,8 @@ from everloop_schemas.strict_json import strict_json
 from everloop_serving.application.loaded_model import LoadedModel
 from everloop_serving.application.models import Choice, Models
 from everloop_serving.application.online import read_online
-from everloop_serving.application.predict import SLICE_ROWS, Answer, Predictions
+from everloop_serving.application.predict import Answer, Predictions
+from everloop_serving.application.slices import SLICE_ROWS
 from everloop_serving.application.turn import Turn
 from everloop_serving.domain.inputs import Row
 from everloop_serving.domain.tensors import InvalidInput
@@ -91,9 +91,7 @@ class Inference:
     async def _read_many(self, model: LoadedModel, records: Sequence[dict[str, Any]]) -> Response:
         """In slices, so that a large request does not hold up the small ones."""
         about, rows = _about(model), list[dict[str, Any]]()
-        for first in range(0, len(records), SLICE_ROWS):
-            rows += _read_slice(model, records[first : first + SLICE_ROWS])
-            await asyncio.sleep(0)
+        await self._predictions.slices.each(records, lambda part: rows.extend(_read_slice(model, part)))
         return json_response({**about, "rows": rows})
 
     def _answered(
