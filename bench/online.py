@@ -28,7 +28,7 @@ import psutil
 import serving as flights
 from everloop.embedded import Kafka
 from everloop_kernel.settings import KafkaSettings
-from everloop_serving.adapters.lightgbm_engine import Booster
+from everloop_serving.adapters.lightgbm_engine import Booster, Explainer
 from everloop_serving.application.loaded_model import Blueprint, LoadedModel
 from everloop_serving.application.online import read_online
 from everloop_serving.domain.artifact import read_artifact
@@ -59,7 +59,7 @@ def in_process_microseconds(world: flights.World, reads: int = 20_000) -> float:
         for key, value in changes:
             state.load(key, value)
     engine = Booster(blueprint.artifact.model_text)
-    model = LoadedModel(blueprint, engine, State(state), most_rows=500)
+    model = LoadedModel(blueprint, engine, State(state), most_rows=500, explainer=Explainer)
     now_us = state.event_clock_us
     assert read_online(model, KEYS[0], now_us)["origin_flights_1h"] > 0
     rounds = []

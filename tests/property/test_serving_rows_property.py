@@ -3,11 +3,12 @@
 import asyncio
 
 from everloop_features import StateFormatError
-from everloop_serving.adapters.lightgbm_engine import Booster
+from everloop_serving.adapters.lightgbm_engine import Booster, Explainer
 from everloop_serving.application.loaded_model import Blueprint, LoadedModel
 from everloop_serving.application.models import Choice
-from everloop_serving.application.predict import SLICE_ROWS, Answer, Predictions
+from everloop_serving.application.predict import Answer, Predictions
 from everloop_serving.application.prediction_events import EventWriter
+from everloop_serving.application.slices import SLICE_ROWS
 from everloop_serving.application.turn import Turn
 from everloop_serving.domain.artifact import read_artifact
 from everloop_serving.domain.inputs import Inputs, Row
@@ -89,7 +90,7 @@ def loaded() -> LoadedModel:
     data = artifact("flights")
     blueprint = Blueprint.of(reference(data, 1), read_artifact(data))
     engine = Booster(blueprint.artifact.model_text)
-    return LoadedModel(blueprint, engine, State(blueprint), most_rows=500)
+    return LoadedModel(blueprint, engine, State(blueprint), most_rows=500, explainer=Explainer)
 
 
 MODEL = loaded()

@@ -207,9 +207,13 @@ class Client(HistoryCalls):
         *,
         prediction_id: str | None = None,
         version: int | None = None,
+        explain: bool = False,
     ) -> Prediction:
-        """Ask for one prediction; `fields` are the observation's, the event time among them."""
-        body = request_of(fields, prediction_id)
+        """Ask for one prediction; `fields` are the observation's, the event time among them.
+
+        With `explain` the answer says what each feature contributed (exact SHAP values).
+        """
+        body = request_of(fields, prediction_id, explain=explain)
         place = f"/versions/{version}" if version is not None else ""
         found = self._call("POST", "serving", f"/v2/models/{part(pipeline)}{place}/infer", json=body)
         return response_of(found)

@@ -1,5 +1,6 @@
 """One prediction as the Open Inference Protocol writes it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,17 @@ class Prediction:
     output: float
     model_version: str
     vector: dict[str, Any]
+    """The features' values that it was made from."""
+    explanation: dict[str, Any] | None = None
+    """Where it was asked for: `score`, `base_value`, `contributions` by feature, and `reasons` in words."""
 
 
-def request_of(fields: Mapping[str, Any], id: str | None) -> dict[str, Any]:  # noqa: A002  # the protocol's word
+def request_of(
+    fields: Mapping[str, Any],
+    id: str | None,  # noqa: A002  # the protocol's word
+    *,
+    explain: bool = False,
+) -> dict[str, Any]:
     """One tensor a field; a null is left out, which says the same.
 
     Example:
@@ -31,18 +40,20 @@ def request_of(fields: Mapping[str, Any], id: str | None) -> dict[str, Any]:  # 
         for name, value in fields.items()
         if value is not None
     ]
-    return {**({"id": id} if id else {}), "inputs": inputs, "parameters": {"vector": True}}
+    asked = {"vector": True, **({"explain": True} if explain else {})}
+    return {**({"id": id} if id else {}), "inputs": inputs, "parameters": asked}
 
 
 def response_of(body: Mapping[str, Any]) -> Prediction:
-    """The first output is the prediction; the vector comes back beside it."""
-    first = body["outputs"][0]
-    vector = body.get("parameters", {}).get("vector", {})
+    """The first output is the prediction; vector and explanation come back beside it, as JSON."""
+    first, *others = body["outputs"]
+    beside = {output["name"]: json.loads(output["data"][0]) for output in others}
     return Prediction(
         id=str(body.get("id", "")),
         output=float(first["data"][0]),
         model_version=str(body.get("model_version", "")),
-        vector=vector if isinstance(vector, dict) else {"values": vector},
+        vector=beside.get("vector", {}),
+        explanation=beside.get("explanation"),
     )
 
 

@@ -1,6 +1,8 @@
 """The Open Inference Protocol over gRPC, against a real process."""
 
 import asyncio
+import json
+import math
 import struct
 
 import grpc
@@ -60,6 +62,18 @@ async def test_the_protocol_over_grpc(serving, signer, kafka_settings, unique) -
         assert list(plain.outputs[0].contents.fp64_contents) == [expected]
         raw = await stub.ModelInfer(request(name, RECORD, raw=True))
         assert raw.raw_output_contents[0] == struct.pack("<d", expected)
+
+        asked = request(name, RECORD)
+        asked.parameters["explain"].bool_param = True
+        explained = (await stub.ModelInfer(asked)).outputs[1]
+        explanation = json.loads(explained.contents.bytes_contents[0])
+        assert (explained.name, explained.datatype, explanation["space"]) == (
+            "explanation",
+            "BYTES",
+            "log-odds",
+        )
+        parts = [*explanation["contributions"].values(), explanation["base_value"]]
+        assert 1 / (1 + math.exp(-sum(parts))) == pytest.approx(expected, abs=1e-12)
 
         for bad, code in (
             (request("nobody", RECORD), grpc.StatusCode.NOT_FOUND),

@@ -142,7 +142,7 @@ async def test_feature_state_is_part_of_the_answer(serving, signer, kafka_settin
         vector: list = []
         while vector != expected:
             answer = httpx.post(f"{serving.url}/v2/models/{name}/infer", json=body).json()
-            vector = json.loads(answer["outputs"][1]["data"][0])
+            vector = list(json.loads(answer["outputs"][1]["data"][0]).values())
             await asyncio.sleep(0.1)
     assert metric(serving, f'everloop_serving_state_age_seconds{{pipeline="{name}"') < 30
 

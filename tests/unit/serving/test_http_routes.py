@@ -6,15 +6,18 @@ import json
 import struct
 from datetime import UTC, datetime
 
+import lightgbm
+import msgspec
+import numpy as np
 import pytest
-from everloop_features import microseconds
+from everloop_features import Encoder, microseconds
 from everloop_kernel import telemetry
 from everloop_kernel.auth import Tokens, create_token
 from everloop_kernel.http_message import Request, Response
 from everloop_kernel.stream_writer import Output
 from everloop_schemas import cloudevents
 from everloop_schemas.events import PredictionMade
-from everloop_serving.adapters.lightgbm_engine import Booster
+from everloop_serving.adapters.lightgbm_engine import Booster, Explainer
 from everloop_serving.application.loaded_model import Blueprint, LoadedModel
 from everloop_serving.application.models import Arms, Models
 from everloop_serving.application.predict import Predictions
@@ -53,7 +56,9 @@ class Part:
 def loaded(data: bytes, version: int) -> LoadedModel:
     blueprint = Blueprint.of(reference(data, version), read_artifact(data))
     engine = Booster(blueprint.artifact.model_text)
-    return LoadedModel(blueprint, engine, State(blueprint.compiled.new_state(1)), most_rows=500)
+    return LoadedModel(
+        blueprint, engine, State(blueprint.compiled.new_state(1)), most_rows=500, explainer=Explainer
+    )
 
 
 class Api:
@@ -68,7 +73,7 @@ class Api:
         self.models = Models()
         self.models.replace(NAME, Arms(1, one, by_version={1: one, 2: two}))
         self.models.pending["soon"] = "it is loading"
-        predictions = Predictions(EventWriter("x"), self.events.append, self.metrics)
+        predictions = self.predictions = Predictions(EventWriter("x"), self.events.append, self.metrics)
         errors = Errors(self.metrics)
         inference = Inference(self.models, predictions, errors)
         self.routes = Routes(self.models, inference, Access(tokens or Tokens(None)), errors, [self.part])
@@ -165,7 +170,68 @@ def test_the_vector_can_be_asked_for(api: Api) -> None:
     body = json.loads(api.post(INFER, infer_body([RECORD], parameters={"vector": True})).body)
     event = cloudevents.decode(PredictionMade, api.events[-1].value, api.events[-1].headers)
     assert body["outputs"][1]["name"] == "vector"
-    assert json.loads(body["outputs"][1]["data"][0]) == event.values
+    vector = json.loads(body["outputs"][1]["data"][0])
+    assert list(vector.values()) == event.values
+    assert vector["distance"] == pytest.approx(np.log1p(RECORD["distance"]))
+
+
+def explained_by_lightgbm(api: Api, vector: dict) -> list[float]:
+    found = read_artifact(api.data)
+    row = Encoder(msgspec.to_builtins(found.manifest.features)).row(list(vector.values()))
+    booster = lightgbm.Booster(model_str=found.model_text.decode())
+    return booster.predict([row], pred_contrib=True)[0].tolist()
+
+
+def test_an_explanation_is_lightgbms_own_and_adds_up(api: Api) -> None:
+    """A bank that tells a customer why must not tell something else than the model did."""
+    found = json.loads(
+        api.post(f"/v1/pipelines/{NAME}/predict?explain=true", {**RECORD, "id": "a1"}, traceparent=TRACE).body
+    )
+    explanation = found["explanation"]
+    parts = [*explanation["contributions"].values(), explanation["base_value"]]
+    assert parts == explained_by_lightgbm(api, explanation["vector"])
+    assert explanation["score"] == pytest.approx(sum(parts), abs=1e-9)
+    assert 1 / (1 + np.exp(-explanation["score"])) == pytest.approx(found["probability"], abs=1e-12)
+    assert (found["id"], found["model_version"], found["pipeline_version"]) == ("a1", 1, 1)
+    assert (found["arm"], found["state_age_seconds"], found["trace_id"]) == (
+        "champion",
+        1.5,
+        TRACE.split("-")[1],
+    )
+    assert len(explanation["reasons"]) == 3
+    largest = max(explanation["contributions"], key=lambda name: abs(explanation["contributions"][name]))
+    assert explanation["reasons"][0].startswith(f"{largest} is ")
+
+
+def test_rows_are_explained_in_order_over_both_protocols(api: Api) -> None:
+    """An explanation of another row would be worse than none."""
+    rows = [{**RECORD, "wind": float(n)} for n in range(9)]
+    plain = json.loads(api.post(f"/v1/pipelines/{NAME}/predict?explain=true", rows).body)["predictions"]
+    for parameters, outputs in (({"explain": True}, None), ({}, [{"name": "explanation"}])):
+        more = {"parameters": parameters, **({"outputs": outputs} if outputs else {})}
+        body = json.loads(api.post(INFER, infer_body(rows, "b", **more)).body)
+        tensor = next(output for output in body["outputs"] if output["name"] == "explanation")
+        assert (tensor["datatype"], tensor["shape"]) == ("BYTES", [9])
+        assert [json.loads(each) for each in tensor["data"]] == [row["explanation"] for row in plain]
+    assert [row["explanation"]["vector"]["wind"] for row in plain] == [row["wind"] for row in rows]
+
+
+def test_what_is_not_explained_says_so(api: Api) -> None:
+    """Explaining costs a hundred times what answering does: it must not become a way to stop serving."""
+    path = f"/v1/pipelines/{NAME}/predict?explain="
+    assert "explanation" not in json.loads(api.post(path + "false", RECORD).body)
+    for refused in (api.post(path + "yes", RECORD), api.post(path + "true&explain=true", RECORD)):
+        assert (refused.status, json.loads(refused.body)["error"]) == (
+            400, "the query parameter 'explain' is true or false, once",
+        )  # fmt: skip
+    logged = len(api.events)
+    many = api.post(path + "true", [RECORD] * 65)
+    assert (many.status, "at most 64 are explained" in many.body.decode()) == (400, True)
+    api.predictions.explanations._waiting = 250
+    busy = api.post(path + "true", [RECORD] * 7)
+    assert (busy.status, dict(busy.headers)[b"retry-after"]) == (503, b"1")
+    assert "250 rows wait" in busy.body.decode()
+    assert len(api.events) == logged, "a refused request makes no prediction"
 
 
 def test_binary_tensors_go_in_and_out(api: Api) -> None:

@@ -6,7 +6,7 @@ import sys
 import lightgbm
 import numpy as np
 import pytest
-from everloop_serving.adapters.lightgbm_engine import Booster, EngineError
+from everloop_serving.adapters.lightgbm_engine import Booster, EngineError, Explainer
 from integration.serving.deployed_model import trained_text
 
 
@@ -24,6 +24,16 @@ def test_rows_equal_the_package_bit_for_bit() -> None:
     expected = lightgbm.Booster(model_str=text).predict(rows()).tolist()
     booster = Booster(text.encode())
     assert booster.predict(rows().tolist()) == expected
+
+
+def test_contributions_equal_the_package_bit_for_bit() -> None:
+    """What an explanation says must be what LightGBM says."""
+    text = trained_text(2, 40, 31)
+    expected = lightgbm.Booster(model_str=text).predict(rows()[:200], pred_contrib=True).tolist()
+    explainer = Explainer(text.encode())
+    assert explainer.contributions(rows()[:200].tolist()) == expected
+    with pytest.raises(ValueError, match="same size"):
+        explainer.contributions([[0.0] * 9, [0.0] * 8])
 
 
 def test_a_text_that_is_no_model_is_an_error() -> None:

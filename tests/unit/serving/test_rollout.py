@@ -9,7 +9,7 @@ from everloop_kernel.stream_writer import Output
 from everloop_schemas import cloudevents
 from everloop_schemas.events import DeploymentChanged, ModelLoaded, ModelRef
 from everloop_serving.adapters.files import DeploymentFiles, ModelCache
-from everloop_serving.adapters.lightgbm_engine import Booster
+from everloop_serving.adapters.lightgbm_engine import Booster, Explainer
 from everloop_serving.adapters.lignum_engine import FastTrees
 from everloop_serving.adapters.trusted_keys import TrustedKeys
 from everloop_serving.application.load_model import ModelLoader
@@ -88,7 +88,9 @@ class World:
         self.folder = folder
         self.artifacts, self.states, self.models = FakeArtifacts(), FakeStates(), Models()
         self.published: list[Output] = []
-        loader = ModelLoader(self.artifacts, FakeSandbox(), Booster, FastTrees, self.states, most_rows=100)
+        loader = ModelLoader(
+            self.artifacts, FakeSandbox(), Booster, FastTrees, Explainer, self.states, most_rows=100
+        )
         swap = Swap(
             self.models,
             loader,

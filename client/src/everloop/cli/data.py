@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from everloop.cli.options import DEFAULT_DATA_DIR, DataDir, Json, PipelineName, Wait, WaitSeconds
-from everloop.cli.output import console, print_json, tell_waiting
+from everloop.cli.output import console, print_json, table, tell_waiting
 from everloop.client import Client, PublishResult
 from everloop.errors import EverloopError, UsageError
+from everloop.inference import Prediction
 from everloop.refusals import NO_MODEL, RefusedError
 from everloop.standing import standing, wait_for_model
 
@@ -76,6 +77,7 @@ def predict(
         str | None, typer.Option("--id", help="The id that its label will have.")
     ] = None,
     version: Annotated[int | None, typer.Option(min=1, help="Ask this model version.")] = None,
+    explain: Annotated[bool, typer.Option(help="Say what each feature contributed.")] = False,
     wait: Wait = False,
     timeout: WaitSeconds = 300.0,
     as_json: Json = False,
@@ -87,13 +89,28 @@ def predict(
         if wait:
             wait_for_model(client, pipeline, version, timeout, tell_waiting)
         try:
-            found = client.predict(pipeline, given, prediction_id=chosen, version=version)
+            found = client.predict(pipeline, given, prediction_id=chosen, version=version, explain=explain)
         except RefusedError as error:
             raise _no_model(client, pipeline, version, error) from error
     if as_json:
         print_json(dataclasses.asdict(found))
     else:
         console.print(f"{found.output:.6g} by model version {found.model_version}, id {found.id}")
+        _print_explanation(found)
+
+
+def _print_explanation(found: Prediction) -> None:
+    if found.explanation is None:
+        return
+    parts: dict[str, float] = found.explanation["contributions"]
+    for reason in found.explanation["reasons"]:
+        console.print(f"  {reason}", markup=False)
+    rows = [
+        (name, found.vector.get(name), parts[name]) for name in sorted(parts, key=lambda n: -abs(parts[n]))
+    ]
+    ends = [(name.replace("_", " "), "", found.explanation[name]) for name in ("base_value", "score")]
+    heading = f"contribution ({found.explanation['space']})"
+    table(["feature", "value", heading], [(*row, f"{part:+.4g}") for *row, part in (*rows, *ends)], empty="")
 
 
 def _fields(text: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 from everloop_serving.adapters.artifact_source import ArtifactSource
 from everloop_serving.adapters.event_publisher import KafkaPublisher
 from everloop_serving.adapters.files import DeploymentFiles, Home, ModelCache
-from everloop_serving.adapters.lightgbm_engine import Booster
+from everloop_serving.adapters.lightgbm_engine import Booster, Explainer
 from everloop_serving.adapters.lignum_engine import FastTrees
 from everloop_serving.adapters.online_state import OnlineStates
 from everloop_serving.adapters.sandbox import Sandbox
@@ -98,6 +98,7 @@ class Wiring:
             ),
             engine=Booster,
             fast_engine=FastTrees,
+            explainer=Explainer,
             states=self._states,
             most_rows=self._settings.max_rows,
         )

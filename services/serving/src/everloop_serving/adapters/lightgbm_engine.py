@@ -13,9 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["Booster", "EngineError"]
+__all__ = ["Booster", "EngineError", "Explainer"]
 
 _FLOAT64 = 1  # C_API_DTYPE_FLOAT64
+_ROW_MAJOR = 1
+_CONTRIBUTIONS = 3  # C_API_PREDICT_CONTRIB: exact TreeSHAP
 _NORMAL = 0  # C_API_PREDICT_NORMAL: the probability of a binary model, the value of a regression
 _ALL_TREES = -1
 _PARAMETERS = b"num_threads=1 verbosity=-1"
@@ -27,8 +29,8 @@ class EngineError(RuntimeError):
     """LightGBM refused; the message is LightGBM's own."""
 
 
-class Booster:
-    """One loaded model, with LightGBM's prepared call for single rows. For one thread."""
+class _Model:
+    """A model that LightGBM has loaded; freed with the last reference to it."""
 
     def __init__(self, model_text: bytes) -> None:
         handle, trees, width = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
@@ -37,12 +39,20 @@ class Booster:
         weakref.finalize(self, library.LGBM_BoosterFree, handle).atexit = False
         _check(library.LGBM_BoosterGetNumFeature(handle, ctypes.byref(width)))
         self.trees, self.features = trees.value, width.value
+        self._handle = handle
+
+
+class Booster(_Model):
+    """One loaded model, with LightGBM's prepared call for single rows. For one thread."""
+
+    def __init__(self, model_text: bytes) -> None:
+        super().__init__(model_text)
         self._row = (ctypes.c_double * self.features)()
         self._output = ctypes.c_double()
         self._written = ctypes.c_int64()
-        config = _fast_config(handle, self.features)
+        config = _fast_config(self._handle, self.features)
         # finalizers run newest first: the config, which points into the booster, goes before it
-        weakref.finalize(self, library.LGBM_FastConfigFree, config).atexit = False
+        weakref.finalize(self, _library().LGBM_FastConfigFree, config).atexit = False
         # PyDLL keeps the interpreter's lock: letting it go and taking it back costs more than a row
         self._call = _library_holding_the_lock().LGBM_BoosterPredictForMatSingleRowFast
         self._arguments = (config, self._row, ctypes.byref(self._written), ctypes.byref(self._output))
@@ -56,6 +66,32 @@ class Booster:
         if self._call(*self._arguments):
             _check(-1)
         return self._output.value
+
+
+class Explainer(_Model):
+    """One loaded model that says what each feature contributed. For one thread; others run meanwhile."""
+
+    def contributions(self, rows: Sequence[list[float]]) -> list[list[float]]:
+        """Exact SHAP values of the raw score [rows][features + 1].
+
+        A row's last is the base value, and its sum the raw score. From Lundberg et al. (2018), "Consistent
+        Individualized Feature Attribution for Tree Ensembles". ValueError for a row of another width.
+        """
+        count, width = len(rows), self.features
+        flat = [value for row in rows for value in row]
+        given = (ctypes.c_double * (count * width))()
+        given[:] = flat  # type: ignore[assignment]  # ctypes converts each, and checks their number
+        found = (ctypes.c_double * (count * (width + 1)))()
+        written = ctypes.c_int64()
+        _check(
+            _library().LGBM_BoosterPredictForMat(
+                self._handle, given, _FLOAT64, count, width, _ROW_MAJOR, _CONTRIBUTIONS, 0, _ALL_TREES,
+                _PARAMETERS, ctypes.byref(written), found,
+            )
+        )  # fmt: skip
+        if written.value != len(found):
+            raise EngineError(f"LightGBM gave {written.value} contributions for {count} rows")
+        return [list(found[at : at + width + 1]) for at in range(0, len(found), width + 1)]
 
 
 def _fast_config(handle: ctypes.c_void_p, features: int) -> ctypes.c_void_p:
@@ -91,6 +127,10 @@ def _declared(library: _Library) -> _Library:
         "LGBM_BoosterLoadModelFromString": [text, pointer, pointer],
         "LGBM_BoosterGetNumFeature": [pointer, pointer],
         "LGBM_BoosterFree": [pointer],
+        "LGBM_BoosterPredictForMat": [
+            pointer, pointer, number, ctypes.c_int32, ctypes.c_int32, number, number, number, number, text,
+            pointer, pointer,
+        ],
         "LGBM_BoosterPredictForMatSingleRowFastInit": [
             pointer, number, number, number, number, ctypes.c_int32, text, pointer,
         ],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from everloop_schemas.events import ModelRef
 
 from everloop_serving.application.loaded_model import Blueprint, LoadedModel
-from everloop_serving.application.ports import Artifacts, Engine, ModelRefused, Sandbox, States
+from everloop_serving.application.ports import Artifacts, Engine, Explainer, ModelRefused, Sandbox, States
 from everloop_serving.domain.artifact import BadArtifact, read_artifact
 
 __all__ = ["ModelLoader"]
@@ -26,6 +26,7 @@ class ModelLoader:
     engine: Callable[[bytes], Engine]
     fast_engine: Callable[[bytes], Engine]
     """Asked only for models that the sandbox saw it answer as `engine` does."""
+    explainer: Callable[[bytes], Explainer]
     states: States
     most_rows: int
 
@@ -41,7 +42,7 @@ class ModelLoader:
         state = await self.states.open(
             pipeline, reference.pipeline_version, blueprint.compiled, wait=wait_for_state
         )
-        return LoadedModel(blueprint, engine, state, most_rows=self.most_rows)
+        return LoadedModel(blueprint, engine, state, most_rows=self.most_rows, explainer=self.explainer)
 
     async def _blueprint(self, pipeline: str, reference: ModelRef) -> Blueprint:
         data = await self.artifacts.fetch(reference.artifact)

@@ -1,7 +1,8 @@
 """A model that can answer: everything one arm needs, put together once and never changed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from everloop_features import Compiled, Encoder, compile  # noqa: A004  (like re.compile)
@@ -12,8 +13,9 @@ from everloop_schemas.topics import TOPICS
 from opentelemetry.trace import SpanContext
 from pydantic import ValidationError
 
-from everloop_serving.application.ports import Engine, ModelRefused, OnlineState
+from everloop_serving.application.ports import Engine, Explainer, ModelRefused, OnlineState
 from everloop_serving.domain.artifact import Artifact, Manifest
+from everloop_serving.domain.explanations import Explanation, Wording
 from everloop_serving.domain.inputs import Inputs, Row
 
 __all__ = ["Blueprint", "LoadedModel"]
@@ -88,7 +90,15 @@ def _compiled(manifest: Manifest) -> tuple[Pipeline, Compiled]:
 class LoadedModel:
     """One model version, ready on the event loop's thread."""
 
-    def __init__(self, blueprint: Blueprint, engine: Engine, state: OnlineState, *, most_rows: int) -> None:
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        engine: Engine,
+        state: OnlineState,
+        *,
+        most_rows: int,
+        explainer: Callable[[bytes], Explainer],
+    ) -> None:
         pipeline = blueprint.pipeline
         self.reference = blueprint.reference
         self.name = pipeline.pipeline
@@ -106,6 +116,10 @@ class LoadedModel:
         self._vector = blueprint.compiled.vector
         self._encode = blueprint.encoder.row
         self._predict = engine.predict
+        self.dataset = blueprint.artifact.manifest.dataset
+        self._wording = Wording.of(pipeline)
+        self._model_text = blueprint.artifact.model_text
+        self._make_explainer = explainer
 
     def vector(self, fields: Mapping[str, Any], event_time_us: int) -> list[Value]:
         """The features of an observation with these fields, from the state as it is."""
@@ -120,6 +134,16 @@ class LoadedModel:
         """The model's outputs for vectors."""
         encode = self._encode
         return self._predict([encode(values) for values in vectors])
+
+    def explain(self, vectors: Sequence[list[Value]]) -> list[Explanation]:
+        """Why the model answers these vectors as it does; always in the same thread."""
+        parts = self._explainer.contributions([self._encode(values) for values in vectors])
+        return [self._wording.explanation(*pair) for pair in zip(vectors, parts, strict=True)]
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        """Loaded for the first explanation: a second copy of the model for those who ask for one."""
+        return self._make_explainer(self._model_text)
 
     def key_and_partition(self, row: Row) -> tuple[bytes, int]:
         """Where the row's records lie, and so its prediction."""

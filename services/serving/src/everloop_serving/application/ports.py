@@ -12,6 +12,7 @@ __all__ = [
     "Cache",
     "Deployments",
     "Engine",
+    "Explainer",
     "Keys",
     "ModelRefused",
     "NotNow",
@@ -77,6 +78,14 @@ class Engine(Protocol):
 
     def predict(self, rows: Sequence[list[float]]) -> list[float]:
         """The outputs of encoded rows; ValueError for a row of another width than the model's."""
+        ...
+
+
+class Explainer(Protocol):
+    """A loaded model that takes its answers apart, for one thread."""
+
+    def contributions(self, rows: Sequence[list[float]]) -> list[list[float]]:
+        """What each feature contributes to the raw score [rows][features + 1]; the last is the base value."""
         ...
 
 

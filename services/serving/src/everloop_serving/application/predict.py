@@ -10,13 +10,15 @@ from everloop_kernel.stream_writer import Output
 from everloop_schemas.events import Value
 from opentelemetry.trace import Link, Span, SpanKind
 
+from everloop_serving.application.explain import Explanations
 from everloop_serving.application.models import Choice
 from everloop_serving.application.prediction_events import EventWriter
 from everloop_serving.application.slices import Slices
+from everloop_serving.domain.explanations import Explanation
 from everloop_serving.domain.inputs import Row
 from everloop_serving.metrics import HotMetrics
 
-__all__ = ["Answer", "Predictions"]
+__all__ = ["Answer", "Predictions", "trace_id"]
 
 _TRACEPARENT_LENGTH = 55
 
@@ -28,6 +30,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     ids: list[str]
     outputs: list[float]
     vectors: list[list[Value]]
+    explanations: list[Explanation] | None = None
+    """Only where they were asked for."""
 
 
 class Predictions:
@@ -38,6 +42,7 @@ class Predictions:
         self._publish = publish
         self._metrics = metrics
         self.slices = Slices()
+        self.explanations = Explanations()
 
     def answer(
         self,
@@ -57,6 +62,11 @@ class Predictions:
             self._extend(answer, rows, started, _passed_on(traceparent))
         self._count(answer, started)
         return answer
+
+    async def explained(self, answer: Answer) -> Answer:
+        """The answer with an explanation of each row; ask `explanations.check` first."""
+        found = await self.explanations.of(answer.choice.model, answer.vectors)
+        return msgspec.structs.replace(answer, explanations=found)
 
     def answered(
         self,
@@ -134,6 +144,12 @@ def _span(choice: Choice, traceparent: bytes | None) -> AbstractContextManager[S
     return telemetry.span(
         f"infer {model.name}", attributes, kind=SpanKind.SERVER, parent=parent, linked=linked
     )
+
+
+def trace_id(traceparent: bytes | None) -> str | None:
+    """The trace that the caller's context names, which the prediction's event and spans belong to."""
+    passed_on = _passed_on(traceparent)
+    return None if passed_on is None else passed_on.split("-")[1]
 
 
 def _passed_on(traceparent: bytes | None) -> str | None:

@@ -42,6 +42,8 @@ class Manifest(msgspec.Struct, frozen=True):
     features: list[ManifestFeature]
     golden: list[GoldenPrediction]
     definition: dict[str, Any]
+    dataset: str | None = None
+    """The SHA-256 of the rows that it was trained on."""
 
 
 class Artifact(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ import logging
 from everloop_kernel.errors import one_line
 from everloop_kernel.http_message import Response, json_response
 
+from everloop_serving.application.explain import Busy
 from everloop_serving.application.models import ModelNotReady, UnknownModel
 from everloop_serving.domain.tensors import InvalidInput
 from everloop_serving.entrypoints.access import Refused
@@ -39,8 +40,9 @@ class Errors:
                 return self.refuse("invalid", 400, str(error))
             case UnknownModel():
                 return self.refuse("unknown-model", 404, error.args[0])
-            case ModelNotReady():
-                return self.refuse("not-ready", 503, str(error), (b"retry-after", b"1"))
+            case ModelNotReady() | Busy():
+                kind = "busy" if isinstance(error, Busy) else "not-ready"
+                return self.refuse(kind, 503, str(error), (b"retry-after", b"1"))
             case Refused():
                 return self.refuse(error.kind, error.status, str(error), *error.headers)
             case UnsupportedContent():

@@ -13,13 +13,14 @@ from everloop_kernel.listen import owner_of
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from everloop_serving.application.explain import Busy
 from everloop_serving.application.models import ModelNotReady, Models, UnknownModel
 from everloop_serving.application.predict import Predictions
 from everloop_serving.application.slices import SLICE_ROWS
 from everloop_serving.domain.tensors import InvalidInput
 from everloop_serving.entrypoints.access import Access, Refused
 from everloop_serving.entrypoints.model_metadata import model_metadata, server_metadata
-from everloop_serving.entrypoints.oip_grpc import response_of, tensors_of
+from everloop_serving.entrypoints.oip_grpc import response_of, tensors_of, wants_explanation
 from everloop_serving.metrics import HotMetrics
 from everloop_serving.proto import inference_pb2 as pb
 from everloop_serving.proto import inference_pb2_grpc as pb_grpc
@@ -104,10 +105,15 @@ class InferenceService(pb_grpc.GRPCInferenceServiceServicer):
             rows = choice.model.inputs.rows(tensors_of(request), request_id)
             traceparent = _metadata(context, "traceparent")
             context_bytes = None if traceparent is None else traceparent.encode("latin-1")
+            explain = wants_explanation(request)
+            if explain:
+                self._predictions.explanations.check(len(rows))
             if len(rows) <= SLICE_ROWS:
                 found = self._predictions.answer(choice, rows, context_bytes)
             else:
                 found = await self._predictions.answer_many(choice, rows, context_bytes)
+            if explain:
+                found = await self._predictions.explained(found)
             return response_of(request, found, request_id)
 
         return await self._guarded(context, request.model_name, answer)
@@ -141,6 +147,8 @@ def _status(error: Exception) -> tuple[Any, str, str]:
             return grpc.StatusCode.NOT_FOUND, "unknown-model", str(error.args[0])
         case ModelNotReady():
             return grpc.StatusCode.UNAVAILABLE, "not-ready", str(error)
+        case Busy():
+            return grpc.StatusCode.UNAVAILABLE, "busy", str(error)
         case Refused():
             return _CODES[error.status], error.kind, str(error)
     _log.error("a gRPC request failed: %s", one_line(error), exc_info=error)

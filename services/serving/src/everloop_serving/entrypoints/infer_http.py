@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
+from urllib.parse import parse_qs
 
 from everloop_kernel.http_message import Deferred, Request, Response, json_response
 from everloop_schemas.rejected import Rejected
@@ -13,7 +14,7 @@ from everloop_schemas.strict_json import strict_json
 from everloop_serving.application.loaded_model import LoadedModel
 from everloop_serving.application.models import Choice, Models
 from everloop_serving.application.online import read_online
-from everloop_serving.application.predict import Answer, Predictions
+from everloop_serving.application.predict import Answer, Predictions, trace_id
 from everloop_serving.application.slices import SLICE_ROWS
 from everloop_serving.application.turn import Turn
 from everloop_serving.domain.inputs import Row
@@ -49,12 +50,15 @@ class Inference:
                 return Response(body)
             return Response(body, content_type=_OCTETS, headers=[(BINARY_HEADER, str(head_length).encode())])
 
-        return self._answered(choice, rows, headers.get(b"traceparent"), respond)
+        answered = self._explained if asked.explain else self._answered
+        return answered(choice, rows, headers.get(b"traceparent"), respond)
 
     def predict(
         self, request: Request, pipeline: str, version: str | None
     ) -> "Response | Awaitable[Response]":
-        """`POST /v1/pipelines/{p}/predict`: one record, or a list of records."""
+        """`POST /v1/pipelines/{p}/predict[?explain=true]`: one record, or a list of records."""
+        explain = _flag(request.target, "explain")
+        traceparent = request.headers.get(b"traceparent")
         records, single = _records(request.body)
         given = records[0].get("id") if records else None
         request_id = given if isinstance(given, str) and given else uuid.uuid4().hex
@@ -68,10 +72,11 @@ class Inference:
         ]
 
         def respond(answer: Answer) -> Response:
-            found = _plain(answer)
+            found = _plain(answer) if answer.explanations is None else _in_full(answer, traceparent)
             return json_response(found[0] if single else {"predictions": found})
 
-        return self._answered(choice, rows, request.headers.get(b"traceparent"), respond)
+        answered = self._explained if explain else self._answered
+        return answered(choice, rows, traceparent, respond)
 
     def online(
         self, request: Request, pipeline: str, version: str | None
@@ -123,6 +128,20 @@ class Inference:
         self._turn.ask(choice, row, traceparent, done)
         return deferred
 
+    def _explained(
+        self,
+        choice: Choice,
+        rows: Sequence[Row],
+        traceparent: bytes | None,
+        respond: Callable[[Answer], Response],
+    ) -> Awaitable[Response]:
+        self._predictions.explanations.check(len(rows))
+
+        async def later(answer: Answer) -> Response:
+            return respond(await self._predictions.explained(answer))
+
+        return later(self._predictions.answer(choice, rows, traceparent))
+
     async def _later(
         self,
         choice: Choice,
@@ -153,6 +172,33 @@ def _plain(answer: Answer) -> list[dict[str, Any]]:
         {"id": row_id, model.output_name: output, "model_version": model.model_version}
         for row_id, output in zip(answer.ids, answer.outputs, strict=True)
     ]
+
+
+def _in_full(answer: Answer, traceparent: bytes | None) -> list[dict[str, Any]]:
+    """Beside the predictions what they come from: the model's training, the state, the trace, the reasons."""
+    model = answer.choice.model
+    about = {
+        "arm": answer.choice.arm,
+        "pipeline_version": model.pipeline_version,
+        "dataset": model.dataset,
+        "state_age_seconds": model.state.age_seconds(),
+        "trace_id": trace_id(traceparent),
+    }
+    return [
+        {**plain, **about, "explanation": explanation}
+        for plain, explanation in zip(_plain(answer), answer.explanations or (), strict=True)
+    ]
+
+
+def _flag(target: bytes, name: str) -> bool:
+    """A query parameter that is `true` or `false`; false without one."""
+    query = target.partition(b"?")[2]
+    if not query:
+        return False
+    given = parse_qs(query.decode("latin-1"), keep_blank_values=True).get(name, ["false"])
+    if given not in (["true"], ["false"]):
+        raise InvalidInput(f"the query parameter {name!r} is true or false, once")
+    return given == ["true"]
 
 
 def _records(body: bytes) -> tuple[list[dict[str, Any]], bool]:

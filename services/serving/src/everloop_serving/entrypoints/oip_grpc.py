@@ -8,7 +8,7 @@ from everloop_serving.domain.tensors import InvalidInput, Tensor, from_raw, to_r
 from everloop_serving.entrypoints.oip_json import outputs_of
 from everloop_serving.proto import inference_pb2 as pb
 
-__all__ = ["response_of", "tensors_of"]
+__all__ = ["response_of", "tensors_of", "wants_explanation"]
 
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -62,13 +62,22 @@ def response_of(request: pb.ModelInferRequest, answer: Answer, request_id: str) 
         model_name=model.name, model_version=str(model.model_version), id=request_id
     )
     names = [output.name for output in request.outputs]
-    vector = request.parameters["vector"].bool_param if "vector" in request.parameters else False
+    vector = _flag(request, "vector")
     add: Callable[[pb.ModelInferResponse, str, list[Any]], Any]
     add = _add_raw if request.raw_input_contents else _add_contents
     for name, datatype, values in outputs_of(answer, vector=vector, names=names):
         response.outputs.add(name=name, datatype=datatype, shape=[len(values)])
         add(response, datatype, values)
     return response
+
+
+def wants_explanation(request: pb.ModelInferRequest) -> bool:
+    """Whether the parameter or the output of that name is asked for."""
+    return _flag(request, "explain") or any(output.name == "explanation" for output in request.outputs)
+
+
+def _flag(request: pb.ModelInferRequest, name: str) -> bool:
+    return request.parameters[name].bool_param if name in request.parameters else False
 
 
 def _add_raw(response: pb.ModelInferResponse, datatype: str, values: list[Any]) -> None:

@@ -62,6 +62,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     id: str | None
     tensors: Sequence[Tensor]
     vector: bool
+    explain: bool
     outputs: list[AskedOutput] | None
     binary: bool
 
@@ -87,9 +88,14 @@ def read_request(body: bytes, header_length: bytes | None) -> Asked:
         id=request.id,
         tensors=_tensors(request.inputs, body, length),
         vector=request.parameters.get("vector") is True,
+        explain=request.parameters.get("explain") is True or _names(request.outputs, "explanation"),
         outputs=request.outputs,
         binary=request.parameters.get("binary_data_output") is True,
     )
+
+
+def _names(outputs: Sequence[AskedOutput] | None, name: str) -> bool:
+    return outputs is not None and any(output.name == name for output in outputs)
 
 
 def _length(header: bytes, body_bytes: int) -> int:
@@ -150,20 +156,25 @@ def outputs_of(
     Raises:
         InvalidInput: for an output that the model does not have.
     """
-    known: dict[str, tuple[str, list[Any]]] = {answer.choice.model.output_name: ("FP64", answer.outputs)}
+    own = answer.choice.model.output_name
+    known: dict[str, tuple[str, list[Any]]] = {own: ("FP64", answer.outputs)}
     if vector or "vector" in (names or ()):
-        known["vector"] = ("BYTES", [_encode(values).decode() for values in answer.vectors])
+        names_of = answer.choice.model.feature_names
+        rows = [dict(zip(names_of, values, strict=True)) for values in answer.vectors]
+        known["vector"] = ("BYTES", [_encode(row).decode() for row in rows])
+    if answer.explanations is not None:
+        known["explanation"] = ("BYTES", [_encode(each).decode() for each in answer.explanations])
     for name in names or ():
         if name not in known:
-            raise InvalidInput(f"output {name!r} is not known; the model has {', '.join(known)}")
-    wanted = known if not names else {**dict.fromkeys(names), **({"vector": None} if vector else {})}
+            raise InvalidInput(f"output {name!r} is not known; the model has {own}, vector, explanation")
+    wanted = known if not names else dict.fromkeys([*names, *(name for name in known if name != own)])
     return [(name, *known[name]) for name in wanted]
 
 
 def body_of(asked: Asked, answer: Answer, request_id: str) -> tuple[bytes, int | None]:
     """The answer's body, and the length of its JSON part where raw outputs stand behind it."""
     model = answer.choice.model
-    if asked.outputs is None and not asked.binary and not asked.vector:
+    if asked.outputs is None and not asked.binary and not asked.vector and not asked.explain:
         outputs = [_Output(model.output_name, "FP64", [len(answer.outputs)], answer.outputs)]
         return _encode(_Answered(model.name, str(model.model_version), request_id, outputs)), None
     outputs, raw = _outputs(asked, answer)
