@@ -38,7 +38,15 @@ def routes() -> Routes:
     models, metrics = Models(), HotMetrics()
     errors = Errors(metrics)
     inference = Inference(models, Predictions(EventWriter("x"), lambda event: None, metrics), errors)
-    return Routes(models, inference, Access(Tokens(None)), errors, [])
+    return Routes(
+        models,
+        inference,
+        Access(Tokens(None)),
+        errors,
+        components=[],
+        metrics=metrics,
+        most_body_bytes=1 << 20,
+    )
 
 
 async def _converse(pieces: list[bytes]) -> tuple[bytes, bytes, list]:

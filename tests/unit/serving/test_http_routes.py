@@ -2,8 +2,10 @@
 """The HTTP API without a network: every route, every mistake a caller can make."""
 
 import asyncio
+import gzip
 import json
 import struct
+import zlib
 from datetime import UTC, datetime
 
 import lightgbm
@@ -76,7 +78,10 @@ class Api:
         predictions = self.predictions = Predictions(EventWriter("x"), self.events.append, self.metrics)
         errors = Errors(self.metrics)
         inference = Inference(self.models, predictions, errors)
-        self.routes = Routes(self.models, inference, Access(tokens or Tokens(None)), errors, [self.part])
+        self.routes = Routes(
+            self.models, inference, Access(tokens or Tokens(None)), errors,
+            components=[self.part], metrics=self.metrics, most_body_bytes=100_000,
+        )  # fmt: skip
 
     def ask(self, method: str, path: str, body: object = b"", **headers: str) -> Response:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -317,14 +322,80 @@ def test_methods_and_content_types(api: Api) -> None:
     assert api.post("/v2/health/live", b"").status == 405
     form = api.post(INFER, infer_body([RECORD]), content_type="application/x-www-form-urlencoded")
     assert form.status == 415
-    assert api.post(INFER, infer_body([RECORD]), content_encoding="gzip").status == 415
+    assert api.post(INFER, infer_body([RECORD]), content_encoding="br").status == 415
     assert api.post(INFER, infer_body([RECORD]), content_type="application/json; charset=utf-8").status == 200
+
+
+@pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_compressed_bodies_are_read_within_bounds(api: Api, coding, pack) -> None:
+    """A kilobyte may unpack to a gigabyte: the limit counts what comes out."""
+    body = json.dumps(infer_body([RECORD], "z1")).encode()
+    answer = api.post(INFER, pack(body), content_encoding=coding)
+    assert json.loads(answer.body)["outputs"][0]["data"] == [expected_output(api.data, RECORD)]
+    bomb = api.post(INFER, pack(bytes(50_000_000)), content_encoding=coding)
+    assert (bomb.status, "more than 100000 bytes" in bomb.body.decode()) == (413, True)
+    for broken in (pack(body)[:-9], b"nothing", b"", pack(body) + b"more"):
+        assert api.post(INFER, broken, content_encoding=coding).status == 400
+
+
+def test_the_repository_says_what_is_loaded_and_changes_nothing(api: Api) -> None:
+    """A client that could unload a model would be a way around the registry and its signature."""
+    ready = [{"name": NAME, "version": v, "state": "READY", "reason": ""} for v in ("1", "2")]
+    soon = {"name": "soon", "version": "", "state": "UNAVAILABLE", "reason": "it is loading"}
+    assert json.loads(api.post("/v2/repository/index", b"").body) == [*ready, soon]
+    assert json.loads(api.post("/v2/repository/index", {"ready": True}).body) == ready
+    assert api.post("/v2/repository/index", {"ready": "yes"}).status == 400
+    assert api.post(f"/v2/repository/models/{NAME}/load", {"parameters": {"config": "{}"}}).status == 200
+    refused = api.post(f"/v2/repository/models/{NAME}/unload", b"")
+    assert (refused.status, "everloop rollback" in refused.body.decode()) == (409, True)
+    assert [api.post(f"/v2/repository/models/nobody/{what}", b"").status for what in ("load", "unload")] == [
+        404
+    ] * 2
+    assert api.post("/v2/repository/models/soon/load", b"").status == 503
+    assert json.loads(api.post("/v2/repository/index", {"ready": True}).body) == ready
+
+
+def test_lists_leave_out_what_a_token_may_not_see(tmp_path) -> None:
+    """The name of a pipeline may say what a team is up to."""
+    file = tmp_path / "tokens.yaml"
+    mine = create_token(file, "mine", roles=["reader"], pipelines=[NAME])
+    other = create_token(file, "other", roles=["reader"], pipelines=["else"])
+    guarded = Api(Tokens(file))
+
+    def names(token: str) -> tuple[set, set]:
+        headers = {"authorization": f"Bearer {token}"}
+        index = json.loads(guarded.post("/v2/repository/index", b"", **headers).body)
+        stats = json.loads(guarded.ask("GET", "/v2/models/stats", **headers).body)["model_stats"]
+        return {each["name"] for each in index}, {each["name"] for each in stats}
+
+    assert names(mine) == ({NAME}, {NAME})
+    assert names(other) == (set(), set())
+
+
+def test_configuration_and_statistics_are_told(api: Api) -> None:
+    """Triton's tools read them before and after a load test."""
+    before = json.loads(api.ask("GET", f"/v2/models/{NAME}/versions/2/stats").body)["model_stats"][0]
+    api.post(f"/v2/models/{NAME}/versions/2/infer", infer_body([RECORD] * 3, "s"))
+    [after] = json.loads(api.ask("GET", f"/v2/models/{NAME}/versions/2/stats").body)["model_stats"]
+    assert after["inference_count"] - before["inference_count"] == 3
+    assert after["execution_count"] - before["execution_count"] == 1
+    assert after["inference_stats"]["success"]["ns"] > before["inference_stats"]["success"]["ns"]
+    both = json.loads(api.ask("GET", f"/v2/models/{NAME}/stats").body)["model_stats"]
+    assert [(each["name"], each["version"]) for each in both] == [(NAME, "1"), (NAME, "2")]
+    assert json.loads(api.ask("GET", "/v2/models/stats").body)["model_stats"] == both
+    assert api.ask("GET", f"/v2/models/{NAME}/versions/7/stats").status == 404
+    config = json.loads(api.ask("GET", f"/v2/models/{NAME}/config").body)
+    assert {"name": "distance", "data_type": "TYPE_FP64", "dims": [-1]} in config["input"]
+    assert {"name": "origin", "data_type": "TYPE_STRING", "dims": [-1]} in config["input"]
 
 
 def test_metadata_health_and_metrics(api: Api) -> None:
     """Load balancers, clients and Prometheus ask these."""
     server = json.loads(api.ask("GET", "/v2").body)
-    assert (server["name"], server["extensions"]) == ("everloop-serving", ["binary_tensor_data"])
+    assert server["name"] == "everloop-serving"
+    assert server["extensions"] == [
+        "binary_tensor_data", "model_configuration", "model_repository", "statistics",
+    ]  # fmt: skip
     model = json.loads(api.ask("GET", f"/v2/models/{NAME}").body)
     assert (model["versions"], model["platform"]) == (["1", "2"], "lightgbm")
     assert {"name": "distance", "datatype": "FP64", "shape": [-1]} in model["inputs"]

@@ -127,7 +127,15 @@ class Wiring:
     def _http(self, predictions: Predictions, access: Access) -> HttpServer:
         errors = Errors(self._metrics)
         inference = Inference(self._models, predictions, errors)
-        routes = Routes(self._models, inference, access, errors, self._reporting)
+        routes = Routes(
+            self._models,
+            inference,
+            access,
+            errors,
+            components=self._reporting,
+            metrics=self._metrics,
+            most_body_bytes=self._settings.max_body_bytes,
+        )
         limits = Limits(
             body_bytes=self._settings.max_body_bytes,
             request_seconds=self._settings.request_seconds,

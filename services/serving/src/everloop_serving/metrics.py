@@ -96,6 +96,13 @@ class HotMetrics(Collector):
         """Count one request that was not answered."""
         self.errors[protocol, kind] += 1
 
+    def of(self, pipeline: str, version: int) -> tuple[int, int, float]:
+        """Requests answered by a version in whatever arm, their rows, and the seconds they took."""
+        keys = [key for key in list(self.latencies) if key[:2] == (pipeline, version)]
+        latencies = [self.latencies[key] for key in keys]
+        requests = sum(sum(each.counts) for each in latencies)
+        return requests, sum(self.rows[key] for key in keys), sum(each.seconds for each in latencies)
+
     def describe(self) -> list[Metric]:
         """Nothing fixed: prometheus_client then does not collect at registration."""
         return []

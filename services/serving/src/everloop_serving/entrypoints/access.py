@@ -34,6 +34,14 @@ class Access:
         authorization = headers.get(b"authorization", b"").decode("latin-1")
         self.check_token(authorization, pipeline)
 
+    def sees(self, headers: Mapping[bytes, bytes], pipeline: str) -> bool:
+        """Whether the caller may read `pipeline`: lists leave out what they may not."""
+        try:
+            self.check(headers, pipeline)
+        except Refused:
+            return False
+        return True
+
     def check_token(self, authorization: str | None, pipeline: str) -> None:
         """The same for an `authorization` value alone, as gRPC metadata carries it."""
         caller = self._tokens.authenticate(authorization)

@@ -1,23 +1,32 @@
 """What went wrong, as the Open Inference Protocol writes it, and counted."""
 
 import logging
+from collections.abc import Mapping
 
 from everloop_kernel.errors import one_line
 from everloop_kernel.http_message import Response, json_response
 
 from everloop_serving.application.explain import Busy
 from everloop_serving.application.models import ModelNotReady, UnknownModel
+from everloop_serving.application.repository import NotHere
 from everloop_serving.domain.tensors import InvalidInput
 from everloop_serving.entrypoints.access import Refused
+from everloop_serving.entrypoints.content import BodyTooLarge, UnsupportedContent
 from everloop_serving.metrics import HotMetrics
 
-__all__ = ["Errors", "UnsupportedContent", "error_response"]
+__all__ = ["Errors", "error_response"]
 
+_REFUSALS: Mapping[type[Exception], tuple[str, int]] = {
+    InvalidInput: ("invalid", 400),
+    NotHere: ("not-here", 409),
+    BodyTooLarge: ("too-large", 413),
+    UnsupportedContent: ("content-type", 415),
+    UnknownModel: ("unknown-model", 404),
+    ModelNotReady: ("not-ready", 503),
+    Busy: ("busy", 503),
+}
+_UNAVAILABLE = 503
 _log = logging.getLogger(__name__)
-
-
-class UnsupportedContent(Exception):  # noqa: N818  (the caller's mistake)
-    """The body is of a kind that is not read."""
 
 
 def error_response(status: int, message: str, *headers: tuple[bytes, bytes]) -> Response:
@@ -35,18 +44,12 @@ class Errors:
 
     def of(self, error: Exception) -> Response:
         """The answer for an exception: the caller's mistake in words, a defect of ours only in the log."""
-        match error:
-            case InvalidInput():
-                return self.refuse("invalid", 400, str(error))
-            case UnknownModel():
-                return self.refuse("unknown-model", 404, error.args[0])
-            case ModelNotReady() | Busy():
-                kind = "busy" if isinstance(error, Busy) else "not-ready"
-                return self.refuse(kind, 503, str(error), (b"retry-after", b"1"))
-            case Refused():
-                return self.refuse(error.kind, error.status, str(error), *error.headers)
-            case UnsupportedContent():
-                return self.refuse("content-type", 415, str(error))
+        if isinstance(error, Refused):
+            return self.refuse(error.kind, error.status, str(error), *error.headers)
+        for mistake, (kind, status) in _REFUSALS.items():
+            if isinstance(error, mistake):
+                later = [(b"retry-after", b"1")] if status == _UNAVAILABLE else []
+                return self.refuse(kind, status, str(error.args[0]), *later)
         _log.error("a request failed: %s", one_line(error), exc_info=error)
         return self.refuse("internal", 500, "the request could not be answered; the service's log says why")
 

@@ -9,10 +9,20 @@ from everloop_kernel.http_message import Deferred, Request, Response, json_respo
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from everloop_serving.application.models import Models
+from everloop_serving.application.repository import Repository
 from everloop_serving.entrypoints.access import Access
-from everloop_serving.entrypoints.errors import Errors, UnsupportedContent
+from everloop_serving.entrypoints.content import unpack
+from everloop_serving.entrypoints.errors import Errors
 from everloop_serving.entrypoints.infer_http import Inference
-from everloop_serving.entrypoints.model_metadata import model_metadata, server_metadata
+from everloop_serving.entrypoints.model_metadata import (
+    model_config,
+    model_metadata,
+    server_metadata,
+    statistics,
+)
+from everloop_serving.entrypoints.openapi import DOCUMENT
+from everloop_serving.entrypoints.repository_http import RepositoryRoutes
+from everloop_serving.metrics import HotMetrics
 
 __all__ = ["Reporting", "Routes"]
 
@@ -42,10 +52,19 @@ _FIXED = {
     ("health", "live"): "live",
     ("health", "ready"): "ready",
     ("metrics",): "metrics",
+    ("openapi.json",): "openapi",
+    ("v2", "models", "stats"): "all-stats",
+    ("v2", "repository", "index"): "index",
 }
-_MODEL_KINDS: dict[tuple[str, ...], str] = {(): "model", ("ready",): "model-ready", ("infer",): "infer"}
+_MODEL_KINDS: dict[tuple[str, ...], str] = {
+    (): "model",
+    ("ready",): "model-ready",
+    ("infer",): "infer",
+    ("config",): "config",
+    ("stats",): "stats",
+}
 _OPEN = frozenset({"live", "ready", "metrics"})
-_POSTED = frozenset({"infer", "predict", "online"})
+_POSTED = frozenset({"infer", "predict", "online", "index", "load", "unload"})
 
 
 @lru_cache(maxsize=512)
@@ -64,10 +83,10 @@ def resolve(target: bytes) -> Target | None:
     match parts:
         case ("v2", "models", model, *rest):
             return _model_target(model, rest)
-        case ("v1", "pipelines", pipeline, "predict"):
-            return Target("predict", pipeline)
-        case ("v1", "pipelines", pipeline, "online"):
-            return Target("online", pipeline)
+        case ("v2", "repository", "models", model, ("load" | "unload") as kind):
+            return Target(kind, model)
+        case ("v1", "pipelines", pipeline, ("predict" | "online") as kind):
+            return Target(kind, pipeline)
     return None
 
 
@@ -88,9 +107,15 @@ class Routes:
         inference: Inference,
         access: Access,
         errors: Errors,
+        *,
         components: Sequence[Reporting],
+        metrics: HotMetrics,
+        most_body_bytes: int,
     ) -> None:
         self._models = models
+        self._metrics = metrics
+        self._most_body_bytes = most_body_bytes
+        repository = RepositoryRoutes(Repository(models), access)
         self._access = access
         self._errors = errors
         self._components = components
@@ -98,6 +123,9 @@ class Routes:
             "infer": inference.infer,
             "predict": inference.predict,
             "online": inference.online,
+            "index": repository.index,
+            "load": repository.load,
+            "unload": repository.unload,
         }
         self._getters: dict[str, Callable[[Target], Response]] = {
             "server": lambda _: json_response(server_metadata()),
@@ -106,6 +134,9 @@ class Routes:
             "metrics": lambda _: Response(generate_latest(), content_type=CONTENT_TYPE_LATEST.encode()),
             "model": lambda target: json_response(self._metadata(target)),
             "model-ready": self._model_ready,
+            "config": lambda target: json_response(model_config(models.version(*target[1:]))),
+            "stats": lambda target: json_response(self._statistics(target)),
+            "openapi": lambda _: json_response(DOCUMENT),
         }
 
     def __call__(self, request: Request) -> "Response | Awaitable[Response]":
@@ -130,10 +161,12 @@ class Routes:
             if request.method != b"POST":
                 return self._errors.refuse("method", 405, "only POST is answered here", (b"allow", b"POST"))
             self._access.check(request.headers, target.model)
-            _check_content(request)
+            unpack(request, most_bytes=self._most_body_bytes)
             return self._posted[target.kind](request, target.model, target.version)
         if request.method not in (b"GET", b"HEAD"):
             return self._errors.refuse("method", 405, "only GET is answered here", (b"allow", b"GET, HEAD"))
+        if target.kind == "all-stats":
+            return self._all_statistics(request)
         if target.kind not in _OPEN:
             self._access.check(request.headers, target.model)
         return self._getters[target.kind](target)
@@ -154,15 +187,16 @@ class Routes:
         arms = self._models.arms(target.model)
         return model_metadata(model, [] if arms is None else sorted(arms.by_version))
 
+    def _statistics(self, target: Target) -> dict[str, Any]:
+        self._models.version(target.model, target.version)
+        return statistics(self._models, self._metrics, [target.model], target.version)
+
+    def _all_statistics(self, request: Request) -> Response:
+        """Of every model that the caller sees; a pipeline named `stats` gives its name to this route."""
+        self._access.check(request.headers, "")
+        names = [name for name in self._models if self._access.sees(request.headers, name)]
+        return json_response(statistics(self._models, self._metrics, names, None))
+
     def _model_ready(self, target: Target) -> Response:
         model = self._models.version(target.model, target.version)
         return json_response({"name": model.name, "ready": True})
-
-
-def _check_content(request: Request) -> None:
-    kind = request.headers.get(b"content-type")
-    if kind is not None and not kind.lower().startswith((b"application/json", b"application/octet-stream")):
-        raise UnsupportedContent("send the body as application/json")
-    encoding = request.headers.get(b"content-encoding", b"identity")
-    if encoding.lower() != b"identity":
-        raise UnsupportedContent("send the body without a content encoding")

@@ -8,7 +8,7 @@ import msgspec
 from everloop_serving.application.predict import Answer
 from everloop_serving.domain.tensors import InvalidInput, Tensor, from_raw, to_raw
 
-__all__ = ["Asked", "InferRequest", "body_of", "outputs_of", "read_request"]
+__all__ = ["Asked", "InferRequest", "InferResponse", "body_of", "outputs_of", "read_request"]
 
 BINARY_HEADER = b"inference-header-content-length"
 _LONGEST_ID = 256
@@ -41,7 +41,9 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
     outputs: list[AskedOutput] | None = None
 
 
-class _Output(msgspec.Struct, omit_defaults=True):
+class InferOutput(msgspec.Struct, omit_defaults=True):
+    """One output: flat data, or as many bytes behind the JSON as `binary_data_size` says."""
+
     name: str
     datatype: str
     shape: list[int]
@@ -49,11 +51,13 @@ class _Output(msgspec.Struct, omit_defaults=True):
     parameters: dict[str, Any] | None = None
 
 
-class _Answered(msgspec.Struct):
+class InferResponse(msgspec.Struct):
+    """The JSON of an answer."""
+
     model_name: str
     model_version: str
     id: str
-    outputs: list[_Output]
+    outputs: list[InferOutput]
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -175,20 +179,20 @@ def body_of(asked: Asked, answer: Answer, request_id: str) -> tuple[bytes, int |
     """The answer's body, and the length of its JSON part where raw outputs stand behind it."""
     model = answer.choice.model
     if asked.outputs is None and not asked.binary and not asked.vector and not asked.explain:
-        outputs = [_Output(model.output_name, "FP64", [len(answer.outputs)], answer.outputs)]
-        return _encode(_Answered(model.name, str(model.model_version), request_id, outputs)), None
+        outputs = [InferOutput(model.output_name, "FP64", [len(answer.outputs)], answer.outputs)]
+        return _encode(InferResponse(model.name, str(model.model_version), request_id, outputs)), None
     outputs, raw = _outputs(asked, answer)
-    head = _encode(_Answered(model.name, str(model.model_version), request_id, outputs))
+    head = _encode(InferResponse(model.name, str(model.model_version), request_id, outputs))
     return (head + b"".join(raw), len(head)) if raw else (head, None)
 
 
-def _outputs(asked: Asked, answer: Answer) -> tuple[list[_Output], list[bytes]]:
+def _outputs(asked: Asked, answer: Answer) -> tuple[list[InferOutput], list[bytes]]:
     """The outputs asked for, and the raw values of those that are wanted in binary."""
     names = None if asked.outputs is None else [output.name for output in asked.outputs]
     raw_names = {o.name for o in asked.outputs or () if o.parameters.get("binary_data", asked.binary) is True}
     outputs, raw = [], []
     for name, datatype, values in outputs_of(answer, vector=asked.vector, names=names):
-        output = _Output(name, datatype, [len(values)])
+        output = InferOutput(name, datatype, [len(values)])
         if name in raw_names or (not names and asked.binary):
             raw.append(to_raw(datatype, values))
             output.parameters = {"binary_data_size": len(raw[-1])}
