@@ -51,7 +51,7 @@ def test_a_fast_engine_that_errs_by_one_bit_answers_nothing(monkeypatch, answers
     monkeypatch.setattr(sandbox_child, "FastTrees", Wrong)
     rows = [[cell.hex() for cell in row] for row in ROWS]
     task = sandbox_child.Task(9, "binary", True, rows, cpu_seconds=1, memory_bytes=1)  # noqa: FBT003
-    verdict = sandbox_child._examine(task, text)
+    verdict = sandbox_child.examine(task, text)
     assert [float.fromhex(output) for output in verdict.outputs] == Booster(text).predict(ROWS)
     assert why in verdict.fast_engine
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from everloop_serving.adapters.sandbox_child import Task, Verdict
-from everloop_serving.application.ports import ModelRefused, Trial
+from everloop_serving.application.ports import ModelRefused, NotNow, Trial
 
 __all__ = ["Sandbox"]
 
@@ -49,15 +49,10 @@ class Sandbox:
         return Trial([float.fromhex(output) for output in verdict.outputs], verdict.fast_engine)
 
     async def _run(self, stdin: bytes) -> tuple[int, bytes, bytes]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            # -B: bytecode that the limit on files cuts off would break the next process's imports
-            *("-I", "-B", "-m", "everloop_serving.adapters.sandbox_child"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=_environment(),
-        )
+        try:
+            process = await self._start()
+        except OSError as error:
+            raise NotNow(f"the sandbox cannot be started: {error.strerror}") from error
         try:
             stdout, stderr = await asyncio.wait_for(process.communicate(stdin), self.wall_seconds)
         except TimeoutError:
@@ -68,6 +63,17 @@ class Sandbox:
                 await process.wait()
         assert process.returncode is not None
         return process.returncode, stdout, stderr
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            # -B: bytecode that the limit on files cuts off would break the next process's imports
+            *("-I", "-B", "-m", "everloop_serving.adapters.sandbox_child"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=_environment(),
+        )
 
 
 def _environment() -> dict[str, str]:

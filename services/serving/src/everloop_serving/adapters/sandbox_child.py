@@ -15,7 +15,7 @@ from everloop_serving.adapters.lignum_engine import FastTrees, is_installed
 from everloop_serving.domain.model_text import BrokenModel, check_model
 from everloop_serving.domain.replay_rows import replay_rows
 
-__all__ = ["Task", "Verdict"]
+__all__ = ["Task", "Verdict", "examine"]
 
 
 _REPLAYED_ROWS = 1000
@@ -53,7 +53,8 @@ def _limit(task: Task, file_bytes: int) -> None:
     os.nice(10)
 
 
-def _examine(task: Task, text: bytes) -> Verdict:
+def examine(task: Task, text: bytes) -> Verdict:
+    """Check the text, load it, answer the rows, and compare the fast engine."""
     try:
         check_model(text, features=task.features, task=task.task)
         booster = Booster(text)
@@ -90,7 +91,7 @@ def main() -> None:
     line, _, text = sys.stdin.buffer.read().partition(b"\n")
     task = msgspec.json.decode(line, type=Task)
     _limit(task, len(text))
-    sys.stdout.buffer.write(msgspec.json.encode(_examine(task, text)) + b"\n")
+    sys.stdout.buffer.write(msgspec.json.encode(examine(task, text)) + b"\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from everloop_kernel.errors import one_line
 from everloop_schemas.events import ModelRef
 
 from everloop_serving.application.loaded_model import Blueprint, LoadedModel
@@ -48,11 +49,14 @@ class ModelLoader:
         data = await self.artifacts.fetch(reference.artifact)
         try:
             artifact = read_artifact(data)
+            if artifact.manifest.pipeline != pipeline:
+                raise ModelRefused(f"the artifact belongs to the pipeline {artifact.manifest.pipeline!r}")
+            return Blueprint.of(reference, artifact)
         except BadArtifact as error:
             raise ModelRefused(str(error)) from error
-        if artifact.manifest.pipeline != pipeline:
-            raise ModelRefused(f"the artifact belongs to the pipeline {artifact.manifest.pipeline!r}")
-        return Blueprint.of(reference, artifact)
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            _log.exception("version %d of %s cannot be read", reference.model_version, pipeline)
+            raise ModelRefused(f"the artifact cannot be read: {one_line(error)}") from error
 
     async def _proven(self, blueprint: Blueprint) -> Engine:
         """Load it twice, first where it can do no harm; both must answer what the trainer's Booster did."""

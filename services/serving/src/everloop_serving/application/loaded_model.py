@@ -59,8 +59,11 @@ class Blueprint:
         return cls(reference, artifact, pipeline, compiled, encoder)
 
     def golden_rows(self) -> list[list[float]]:
-        """The encoded rows of the golden predictions."""
-        return [self.encoder.row(golden.values) for golden in self.artifact.manifest.golden]
+        """The encoded rows of the golden predictions; raises ModelRefused for values of another type."""
+        try:
+            return [self.encoder.row(golden.values) for golden in self.artifact.manifest.golden]
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ModelRefused(f"a golden prediction's values do not fit the features: {error}") from error
 
     def check_golden(self, outputs: Sequence[float], where: str) -> None:
         """Compare bit for bit; raises ModelRefused."""

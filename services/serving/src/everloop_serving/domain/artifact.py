@@ -62,7 +62,7 @@ def read_artifact(data: bytes) -> Artifact:
     members = _members(data)
     try:
         manifest = msgspec.json.decode(members["manifest.json"], type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadArtifact(f"manifest.json: {error}") from error
     if manifest.format != _FORMAT:
         raise BadArtifact(f"the artifact's format is {manifest.format}; this serving reads {_FORMAT}")

@@ -37,7 +37,7 @@ def _thresholds(text: bytes, features: int) -> list[list[float]]:
     """The numbers that each feature is compared with."""
     found: list[list[float]] = [[] for _ in range(features)]
     tree: dict[str, str] = {}
-    for line in text.decode().split("\n"):
+    for line in text.decode(errors="replace").split("\n"):
         name, equals, value = line.partition("=")
         if equals and name in {"split_feature", "threshold"}:
             tree[name] = value
