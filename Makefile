@@ -15,7 +15,7 @@ SLOW := (e2e or chaos) and not jaeger
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test lint format types contracts test-fast test-slow test-jaeger bench-ingest \
         bench-feature bench-replay bench-evaluator bench-serving bench-online bench-quality bench-hostile \
-        bench-pipelines bench-mutants coverage lock clean
+        bench-pipelines bench-mutants bench-swaps coverage lock clean
 
 help:  ## list the targets
 	@echo "make TARGET [ARGS=...] [PYTHON=python3.12]"
@@ -66,7 +66,7 @@ coverage: $(STAMP)  ## the fast tests again, with a report of the lines and bran
 test-jaeger: $(STAMP)  ## build a real Jaeger (needs Go) and read the loop's trace back from it
 	@$(BIN)/pytest -q -m jaeger $(ARGS)
 
-BENCHES := bench-feature bench-replay bench-evaluator bench-serving bench-online bench-quality bench-hostile bench-pipelines bench-mutants
+BENCHES := bench-feature bench-replay bench-evaluator bench-serving bench-online bench-quality bench-hostile bench-pipelines bench-mutants bench-swaps
 $(BENCHES): bench-%: $(STAMP)
 	@$(BIN)/python bench/$*.py $(ARGS)
 bench-ingest: $(STAMP)  ## records a second through ingest on one core: the worker, then the HTTP edge
@@ -79,6 +79,7 @@ bench-serving:  ## requests a second of serving, at concurrency 1, 16 and 64
 bench-quality:  ## false alarms and found faults of the data gates, on a year of flights
 bench-hostile:  ## a million hostile records at ingest and feature, each accounted for (ARGS="--records 20000")
 bench-mutants:  ## 10,000 mutated model artifacts at serving, by the layer that refuses them
+bench-swaps:  ## a thousand swaps of models under load: errors, mixed answers, latency, memory
 bench-pipelines:  ## what each of a hundred pipelines costs an idle install, and how long `apply` takes
 bench-online:  ## a key's features over HTTP, beside Feast's feature server with Redis
 
