@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,11 +51,11 @@ class Sandbox:
 
     async def _run(self, stdin: bytes) -> tuple[int, bytes, bytes]:
         try:
-            process = await self._start()
+            process = await self._start(stdin)
         except OSError as error:
             raise NotNow(f"the sandbox cannot be started: {error.strerror}") from error
         try:
-            stdout, stderr = await asyncio.wait_for(process.communicate(stdin), self.wall_seconds)
+            stdout, stderr = await asyncio.wait_for(process.communicate(), self.wall_seconds)
         except TimeoutError:
             raise ModelRefused(f"loading takes longer than {self.wall_seconds:g} s") from None
         finally:
@@ -64,16 +65,20 @@ class Sandbox:
         assert process.returncode is not None
         return process.returncode, stdout, stderr
 
-    async def _start(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            # -B: bytecode that the limit on files cuts off would break the next process's imports
-            *("-I", "-B", "-m", "everloop_serving.adapters.sandbox_child"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=_environment(),
-        )
+    async def _start(self, stdin: bytes) -> asyncio.subprocess.Process:
+        """Start the child; it reads a file, for a pipe's buffers would keep the model for long."""
+        with tempfile.TemporaryFile() as file:
+            await asyncio.to_thread(file.write, stdin)
+            file.seek(0)
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                # -B: bytecode that the limit on files cuts off would break the next process's imports
+                *("-I", "-B", "-m", "everloop_serving.adapters.sandbox_child"),
+                stdin=file,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=_environment(),
+            )
 
 
 def _environment() -> dict[str, str]:
