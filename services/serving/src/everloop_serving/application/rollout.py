@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -163,6 +164,9 @@ class Rollout:
         parent = telemetry.extract(wanted.headers)
         with telemetry.span("load deployment", attributes, kind=SpanKind.CONSUMER, parent=parent):
             outcome = await self._swap.apply(deployment, started=started, report_missing=first_try)
+        gc.collect(
+            1
+        )  # loading leaves few objects in cycles, with megabytes; counting objects, it would wait long
         if outcome.swapped:
             await asyncio.to_thread(self._deployments.save, deployment.pipeline, wanted.signed)
         return outcome.complete
