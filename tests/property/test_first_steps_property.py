@@ -61,6 +61,8 @@ def file_of(folder: Path, names: list[str], rows: list[list[str]]) -> Path:
 @settings(max_examples=40, deadline=None)
 @given(tables())
 @example((["TRUE", "no", "Null", "a"], [["0", "1", "2", "3"]]))
+@example((["code", "n"], [["18446744073709551615", "1.5"], ["-1", "18446744073709551615"], ["7", "-1"]]))
+@example((["code", "n"], [["1" * 5000, "1.5"], ["-1", "9" * 400], ["7", "-1"]]))
 @example((["a", "a", "id"], [["1e300", "-1.7e308", "x"], ["-1e300", "1.7e308", "x"]] * 15))
 @example(
     (["at", "\x7f\x85\u2028#: [", "label"], [["2024-01-01", "\u2028", "'\""], ["2024-01-02", "#", "\\"]] * 15)

@@ -1,5 +1,7 @@
 """The fixtures that every other test stands on."""
 
+import asyncio
+
 import asyncpg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -14,7 +16,9 @@ async def test_kafka_accepts_a_topic(kafka, unique) -> None:
     await admin.start()
     try:
         await admin.create_topics([NewTopic(name, 2, 1)])
-        assert name in await admin.list_topics()
+        async with asyncio.timeout(10):  # the broker knows it a moment later
+            while name not in await admin.list_topics():  # noqa: ASYNC110  (Kafka tells nobody)
+                await asyncio.sleep(0.05)
     finally:
         await admin.close()
 

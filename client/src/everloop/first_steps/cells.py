@@ -23,7 +23,9 @@ _TRUTHS: tuple[Mapping[str, bool], ...] = tuple(
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _INTEGER = r"[+-]?\d+"
 _CODE = r"[+-]?0\d+"
-_LARGEST_WHOLE = 2.0**53
+_LARGEST_WHOLE = 2**53
+_LONGEST_WHOLE = 17  # characters, with a sign
+_SURELY_EXACT_DIGITS = 15
 _MOSTLY = 0.95
 _ENOUGH = 20
 
@@ -102,12 +104,17 @@ def _numbers(texts: Series, *, decimal_comma: bool) -> Form | None:
     fits = plain.str.fullmatch(_NUMBER)
     if not _is_most(fits):
         return None
-    numbers = pd.to_numeric(plain[fits])
     if bool(plain[fits].str.fullmatch(_INTEGER).all()):
-        return Form("integer") if bool((numbers.abs() <= _LARGEST_WHOLE).all()) else None
+        return Form("integer") if _are_exact(plain[fits]) else None
     comma = decimal_comma and bool(texts[fits].str.contains(",", regex=False).any())
     note = "written with a decimal comma: records have a point" if comma else ""
     return Form("number", decimal_comma=comma, note=note)
+
+
+def _are_exact(texts: Series) -> bool:
+    """Whether no whole number is too long for a JSON number; pandas reads those as it likes, as text too."""
+    long = texts[texts.str.len() > _SURELY_EXACT_DIGITS]
+    return all(len(text) <= _LONGEST_WHOLE and abs(int(text)) <= _LARGEST_WHOLE for text in long)
 
 
 def _whole_times(texts: Series) -> Form | None:
