@@ -215,4 +215,4 @@ def _key(origin: Literal["observation", "label"], name: str, spec: FieldSpec) ->
     try:
         return key_node(origin, name, spec.type)
     except ExpressionError as error:
-        return error
+        return error.with_traceback(None)  # it is kept; its frames would keep every caller's variables

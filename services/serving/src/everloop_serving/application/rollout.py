@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -164,7 +163,6 @@ class Rollout:
         parent = telemetry.extract(wanted.headers)
         with telemetry.span("load deployment", attributes, kind=SpanKind.CONSUMER, parent=parent):
             outcome = await self._swap.apply(deployment, started=started, report_missing=first_try)
-        gc.collect(1)  # loading leaves few objects in cycles, but megabytes; the collector counts objects
         if outcome.swapped:
             await asyncio.to_thread(self._deployments.save, deployment.pipeline, wanted.signed)
         return outcome.complete
