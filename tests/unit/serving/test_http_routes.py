@@ -8,100 +8,25 @@ import struct
 import zlib
 from datetime import UTC, datetime
 
-import lightgbm
-import msgspec
 import numpy as np
 import pytest
-from everloop_features import Encoder, microseconds
+from everloop_features import microseconds
 from everloop_kernel import telemetry
 from everloop_kernel.auth import Tokens, create_token
 from everloop_kernel.http_message import Request, Response
-from everloop_kernel.stream_writer import Output
 from everloop_schemas import cloudevents
 from everloop_schemas.events import PredictionMade
-from everloop_serving.adapters.lightgbm_engine import Booster, Explainer
-from everloop_serving.application.loaded_model import Blueprint, LoadedModel
-from everloop_serving.application.models import Arms, Models
-from everloop_serving.application.predict import Predictions
-from everloop_serving.application.prediction_events import EventWriter
-from everloop_serving.domain.artifact import read_artifact
-from everloop_serving.entrypoints.access import Access
-from everloop_serving.entrypoints.errors import Errors, error_response
-from everloop_serving.entrypoints.http_routes import Routes
-from everloop_serving.entrypoints.infer_http import Inference
-from everloop_serving.metrics import HotMetrics
-from integration.serving.deployed_model import RECORD, artifact, expected_output, infer_body, reference
+from everloop_serving.entrypoints.errors import error_response
+from integration.serving.deployed_model import RECORD, expected_output, infer_body
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-NAME = "flights"
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-class State:
-    def __init__(self, state) -> None:
-        self.reader = state
-
-    def age_seconds(self) -> float:
-        return 1.5
-
-
-class Part:
-    name = "part"
-    reason: str | None = None
-
-    def not_ready(self) -> str | None:
-        return self.reason
-
-
-def loaded(data: bytes, version: int) -> LoadedModel:
-    blueprint = Blueprint.of(reference(data, version), read_artifact(data))
-    engine = Booster(blueprint.artifact.model_text)
-    return LoadedModel(
-        blueprint, engine, State(blueprint.compiled.new_state(1)), most_rows=500, explainer=Explainer
-    )
-
-
-class Api:
-    """The routes around two versions of a model."""
-
-    def __init__(self, tokens: Tokens | None = None) -> None:
-        self.events: list[Output] = []
-        self.metrics = HotMetrics()
-        self.part = Part()
-        self.data = artifact(NAME)
-        one, two = loaded(self.data, 1), loaded(artifact(NAME, seed=2), 2)
-        self.models = Models()
-        self.models.replace(NAME, Arms(1, one, by_version={1: one, 2: two}))
-        self.models.pending["soon"] = "it is loading"
-        predictions = self.predictions = Predictions(EventWriter("x"), self.events.append, self.metrics)
-        errors = Errors(self.metrics)
-        inference = Inference(self.models, predictions, errors)
-        self.routes = Routes(
-            self.models, inference, Access(tokens or Tokens(None)), errors,
-            components=[self.part], metrics=self.metrics, most_body_bytes=100_000,
-        )  # fmt: skip
-
-    def ask(self, method: str, path: str, body: object = b"", **headers: str) -> Response:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-        return asyncio.run(self._answer(Request(method.encode(), path.encode(), named, data)))
-
-    async def _answer(self, request: Request) -> Response:
-        answer = self.routes(request)
-        return answer if isinstance(answer, Response) else await answer
-
-    def post(self, path: str, body: object, **headers: str) -> Response:
-        return self.ask("POST", path, body, **headers)
+from unit.serving.http_api import INFER, NAME, TRACE, Api
 
 
 @pytest.fixture(scope="module")
 def api() -> Api:
     return Api()
-
-
-INFER = f"/v2/models/{NAME}/infer"
 
 
 def test_an_answer_and_its_event_say_the_same(api: Api) -> None:
@@ -178,65 +103,6 @@ def test_the_vector_can_be_asked_for(api: Api) -> None:
     vector = json.loads(body["outputs"][1]["data"][0])
     assert list(vector.values()) == event.values
     assert vector["distance"] == pytest.approx(np.log1p(RECORD["distance"]))
-
-
-def explained_by_lightgbm(api: Api, vector: dict) -> list[float]:
-    found = read_artifact(api.data)
-    row = Encoder(msgspec.to_builtins(found.manifest.features)).row(list(vector.values()))
-    booster = lightgbm.Booster(model_str=found.model_text.decode())
-    return booster.predict([row], pred_contrib=True)[0].tolist()
-
-
-def test_an_explanation_is_lightgbms_own_and_adds_up(api: Api) -> None:
-    """A bank that tells a customer why must not tell something else than the model did."""
-    found = json.loads(
-        api.post(f"/v1/pipelines/{NAME}/predict?explain=true", {**RECORD, "id": "a1"}, traceparent=TRACE).body
-    )
-    explanation = found["explanation"]
-    parts = [*explanation["contributions"].values(), explanation["base_value"]]
-    assert parts == explained_by_lightgbm(api, explanation["vector"])
-    assert explanation["score"] == pytest.approx(sum(parts), abs=1e-9)
-    assert 1 / (1 + np.exp(-explanation["score"])) == pytest.approx(found["probability"], abs=1e-12)
-    assert (found["id"], found["model_version"], found["pipeline_version"]) == ("a1", 1, 1)
-    assert (found["arm"], found["state_age_seconds"], found["trace_id"]) == (
-        "champion",
-        1.5,
-        TRACE.split("-")[1],
-    )
-    assert len(explanation["reasons"]) == 3
-    largest = max(explanation["contributions"], key=lambda name: abs(explanation["contributions"][name]))
-    assert explanation["reasons"][0].startswith(f"{largest} is ")
-
-
-def test_rows_are_explained_in_order_over_both_protocols(api: Api) -> None:
-    """An explanation of another row would be worse than none."""
-    rows = [{**RECORD, "wind": float(n)} for n in range(9)]
-    plain = json.loads(api.post(f"/v1/pipelines/{NAME}/predict?explain=true", rows).body)["predictions"]
-    for parameters, outputs in (({"explain": True}, None), ({}, [{"name": "explanation"}])):
-        more = {"parameters": parameters, **({"outputs": outputs} if outputs else {})}
-        body = json.loads(api.post(INFER, infer_body(rows, "b", **more)).body)
-        tensor = next(output for output in body["outputs"] if output["name"] == "explanation")
-        assert (tensor["datatype"], tensor["shape"]) == ("BYTES", [9])
-        assert [json.loads(each) for each in tensor["data"]] == [row["explanation"] for row in plain]
-    assert [row["explanation"]["vector"]["wind"] for row in plain] == [row["wind"] for row in rows]
-
-
-def test_what_is_not_explained_says_so(api: Api) -> None:
-    """Explaining costs a hundred times what answering does: it must not become a way to stop serving."""
-    path = f"/v1/pipelines/{NAME}/predict?explain="
-    assert "explanation" not in json.loads(api.post(path + "false", RECORD).body)
-    for refused in (api.post(path + "yes", RECORD), api.post(path + "true&explain=true", RECORD)):
-        assert (refused.status, json.loads(refused.body)["error"]) == (
-            400, "the query parameter 'explain' is true or false, once",
-        )  # fmt: skip
-    logged = len(api.events)
-    many = api.post(path + "true", [RECORD] * 65)
-    assert (many.status, "at most 64 are explained" in many.body.decode()) == (400, True)
-    api.predictions.explanations._waiting = 250
-    busy = api.post(path + "true", [RECORD] * 7)
-    assert (busy.status, dict(busy.headers)[b"retry-after"]) == (503, b"1")
-    assert "250 rows wait" in busy.body.decode()
-    assert len(api.events) == logged, "a refused request makes no prediction"
 
 
 def test_binary_tensors_go_in_and_out(api: Api) -> None:
@@ -336,57 +202,6 @@ def test_compressed_bodies_are_read_within_bounds(api: Api, coding, pack) -> Non
     assert (bomb.status, "more than 100000 bytes" in bomb.body.decode()) == (413, True)
     for broken in (pack(body)[:-9], b"nothing", b"", pack(body) + b"more"):
         assert api.post(INFER, broken, content_encoding=coding).status == 400
-
-
-def test_the_repository_says_what_is_loaded_and_changes_nothing(api: Api) -> None:
-    """A client that could unload a model would be a way around the registry and its signature."""
-    ready = [{"name": NAME, "version": v, "state": "READY", "reason": ""} for v in ("1", "2")]
-    soon = {"name": "soon", "version": "", "state": "UNAVAILABLE", "reason": "it is loading"}
-    assert json.loads(api.post("/v2/repository/index", b"").body) == [*ready, soon]
-    assert json.loads(api.post("/v2/repository/index", {"ready": True}).body) == ready
-    assert api.post("/v2/repository/index", {"ready": "yes"}).status == 400
-    assert api.post(f"/v2/repository/models/{NAME}/load", {"parameters": {"config": "{}"}}).status == 200
-    refused = api.post(f"/v2/repository/models/{NAME}/unload", b"")
-    assert (refused.status, "everloop rollback" in refused.body.decode()) == (409, True)
-    assert [api.post(f"/v2/repository/models/nobody/{what}", b"").status for what in ("load", "unload")] == [
-        404
-    ] * 2
-    assert api.post("/v2/repository/models/soon/load", b"").status == 503
-    assert json.loads(api.post("/v2/repository/index", {"ready": True}).body) == ready
-
-
-def test_lists_leave_out_what_a_token_may_not_see(tmp_path) -> None:
-    """The name of a pipeline may say what a team is up to."""
-    file = tmp_path / "tokens.yaml"
-    mine = create_token(file, "mine", roles=["reader"], pipelines=[NAME])
-    other = create_token(file, "other", roles=["reader"], pipelines=["else"])
-    guarded = Api(Tokens(file))
-
-    def names(token: str) -> tuple[set, set]:
-        headers = {"authorization": f"Bearer {token}"}
-        index = json.loads(guarded.post("/v2/repository/index", b"", **headers).body)
-        stats = json.loads(guarded.ask("GET", "/v2/models/stats", **headers).body)["model_stats"]
-        return {each["name"] for each in index}, {each["name"] for each in stats}
-
-    assert names(mine) == ({NAME}, {NAME})
-    assert names(other) == (set(), set())
-
-
-def test_configuration_and_statistics_are_told(api: Api) -> None:
-    """Triton's tools read them before and after a load test."""
-    before = json.loads(api.ask("GET", f"/v2/models/{NAME}/versions/2/stats").body)["model_stats"][0]
-    api.post(f"/v2/models/{NAME}/versions/2/infer", infer_body([RECORD] * 3, "s"))
-    [after] = json.loads(api.ask("GET", f"/v2/models/{NAME}/versions/2/stats").body)["model_stats"]
-    assert after["inference_count"] - before["inference_count"] == 3
-    assert after["execution_count"] - before["execution_count"] == 1
-    assert after["inference_stats"]["success"]["ns"] > before["inference_stats"]["success"]["ns"]
-    both = json.loads(api.ask("GET", f"/v2/models/{NAME}/stats").body)["model_stats"]
-    assert [(each["name"], each["version"]) for each in both] == [(NAME, "1"), (NAME, "2")]
-    assert json.loads(api.ask("GET", "/v2/models/stats").body)["model_stats"] == both
-    assert api.ask("GET", f"/v2/models/{NAME}/versions/7/stats").status == 404
-    config = json.loads(api.ask("GET", f"/v2/models/{NAME}/config").body)
-    assert {"name": "distance", "data_type": "TYPE_FP64", "dims": [-1]} in config["input"]
-    assert {"name": "origin", "data_type": "TYPE_STRING", "dims": [-1]} in config["input"]
 
 
 def test_metadata_health_and_metrics(api: Api) -> None:

@@ -1,8 +1,9 @@
 """The use case of explaining: exact, in a thread beside the event loop, never more than can be done soon."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from everloop_schemas.events import Value
 
@@ -30,8 +31,9 @@ class Explanations:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explain")
         self._waiting = 0
 
-    def check(self, rows: int) -> None:
-        """Whether so many rows can be explained now; asked before they are answered.
+    @contextmanager
+    def place(self, rows: int) -> Iterator[None]:
+        """Holds a place for so many rows while they are answered and explained.
 
         Raises:
             InvalidInput: never, for so many.
@@ -41,16 +43,17 @@ class Explanations:
             raise InvalidInput(f"{rows} rows in one request; at most {MOST_EXPLAINED_ROWS} are explained")
         if self._waiting + rows > _MOST_WAITING_ROWS:
             raise Busy(f"{self._waiting} rows wait to be explained; ask again, or without an explanation")
+        self._waiting += rows
+        try:
+            yield
+        finally:
+            self._waiting -= rows
 
     async def of(self, model: LoadedModel, vectors: Sequence[list[Value]]) -> list[Explanation]:
         """An explanation of each vector."""
-        self._waiting += len(vectors)
         loop = asyncio.get_running_loop()
         found: list[Explanation] = []
-        try:
-            for first in range(0, len(vectors), _ROWS_AT_ONCE):
-                part = vectors[first : first + _ROWS_AT_ONCE]
-                found += await loop.run_in_executor(self._thread, model.explain, part)
-        finally:
-            self._waiting -= len(vectors)
+        for first in range(0, len(vectors), _ROWS_AT_ONCE):
+            part = vectors[first : first + _ROWS_AT_ONCE]
+            found += await loop.run_in_executor(self._thread, model.explain, part)
         return found

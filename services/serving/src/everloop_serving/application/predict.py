@@ -63,9 +63,15 @@ class Predictions:
         self._count(answer, started)
         return answer
 
-    async def explained(self, answer: Answer) -> Answer:
-        """The answer with an explanation of each row; ask `explanations.check` first."""
-        found = await self.explanations.of(answer.choice.model, answer.vectors)
+    async def explained(self, choice: Choice, rows: Sequence[Row], traceparent: bytes | None) -> Answer:
+        """Answer a few rows, each with its explanation.
+
+        Raises:
+            InvalidInput, Busy: before anything is answered, when so many cannot be explained, or not now.
+        """
+        with self.explanations.place(len(rows)):
+            answer = self.answer(choice, rows, traceparent)
+            found = await self.explanations.of(choice.model, answer.vectors)
         return msgspec.structs.replace(answer, explanations=found)
 
     def answered(

@@ -105,15 +105,12 @@ class InferenceService(pb_grpc.GRPCInferenceServiceServicer):
             rows = choice.model.inputs.rows(tensors_of(request), request_id)
             traceparent = _metadata(context, "traceparent")
             context_bytes = None if traceparent is None else traceparent.encode("latin-1")
-            explain = wants_explanation(request)
-            if explain:
-                self._predictions.explanations.check(len(rows))
-            if len(rows) <= SLICE_ROWS:
+            if wants_explanation(request):
+                found = await self._predictions.explained(choice, rows, context_bytes)
+            elif len(rows) <= SLICE_ROWS:
                 found = self._predictions.answer(choice, rows, context_bytes)
             else:
                 found = await self._predictions.answer_many(choice, rows, context_bytes)
-            if explain:
-                found = await self._predictions.explained(found)
             return response_of(request, found, request_id)
 
         return await self._guarded(context, request.model_name, answer)

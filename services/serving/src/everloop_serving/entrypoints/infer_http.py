@@ -128,19 +128,14 @@ class Inference:
         self._turn.ask(choice, row, traceparent, done)
         return deferred
 
-    def _explained(
+    async def _explained(
         self,
         choice: Choice,
         rows: Sequence[Row],
         traceparent: bytes | None,
         respond: Callable[[Answer], Response],
-    ) -> Awaitable[Response]:
-        self._predictions.explanations.check(len(rows))
-
-        async def later(answer: Answer) -> Response:
-            return respond(await self._predictions.explained(answer))
-
-        return later(self._predictions.answer(choice, rows, traceparent))
+    ) -> Response:
+        return respond(await self._predictions.explained(choice, rows, traceparent))
 
     async def _later(
         self,
