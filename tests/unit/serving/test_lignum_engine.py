@@ -6,7 +6,7 @@ import os
 import lightgbm
 import numpy as np
 import pytest
-from everloop_serving.adapters import lignum_engine
+from everloop_serving.adapters import lignum_engine, sandbox_child
 from everloop_serving.adapters.lightgbm_engine import Booster
 from everloop_serving.adapters.lignum_engine import FastTrees
 from everloop_serving.domain.replay_rows import replay_rows
@@ -48,9 +48,10 @@ def test_regressions_are_answered_bit_for_bit(task) -> None:
 
 
 def test_a_row_of_another_width_is_an_error() -> None:
-    """The library would read memory behind a row that is too short."""
-    with pytest.raises(ValueError, match="9 values"):
-        FastTrees(TEXT).predict([[0.0] * 9, [0.0] * 8])
+    """Rows lie one behind the other: a short one and a long one would shift each other's values."""
+    for widths in ((9, 8), (8, 10)):
+        with pytest.raises(ValueError, match="9 values"):
+            FastTrees(TEXT).predict([[0.0] * width for width in widths])
 
 
 def test_a_system_without_files_in_memory_uses_a_temporary_one(monkeypatch) -> None:
@@ -63,4 +64,8 @@ def test_a_system_without_files_in_memory_uses_a_temporary_one(monkeypatch) -> N
 def test_without_the_library_lightgbm_answers(monkeypatch) -> None:
     """The engine is an extra: a platform without its wheel serves all the same."""
     monkeypatch.setattr(lignum_engine.importlib.util, "find_spec", lambda name: None)
-    assert not lignum_engine.is_installed()
+    row = [0.5] * 9
+    task = sandbox_child.Task(9, "binary", True, [[cell.hex() for cell in row]], 1, 1)  # noqa: FBT003
+    verdict = sandbox_child.examine(task, TEXT)
+    assert [float.fromhex(output) for output in verdict.outputs] == Booster(TEXT).predict([row])
+    assert verdict.fast_engine == "no other engine is installed"

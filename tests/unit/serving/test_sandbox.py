@@ -1,6 +1,7 @@
 """The sandbox survives what a model does, and says what it was."""
 
 import math
+import signal
 
 import pytest
 from everloop_serving.adapters import sandbox_child
@@ -54,6 +55,28 @@ def test_a_fast_engine_that_errs_by_one_bit_answers_nothing(monkeypatch, answers
     verdict = sandbox_child.examine(task, text)
     assert [float.fromhex(output) for output in verdict.outputs] == Booster(text).predict(ROWS)
     assert why in verdict.fast_engine
+
+
+async def test_a_fast_engine_that_ends_the_sandbox_leaves_the_model_to_lightgbm() -> None:
+    """A crash of the young engine must not keep a sound model from being served."""
+    text = trained_text(1, 20, 31).encode()
+
+    class Crashing(Sandbox):
+        async def _run(self, stdin: bytes) -> tuple[int, bytes, bytes]:
+            if b'"fast_engine":true' in stdin.partition(b"\n")[0]:
+                return -signal.SIGSEGV, b"", b""
+            return await super()._run(stdin)
+
+    trial = await Crashing().trial(text, task="binary", features=9, rows=ROWS)
+    assert trial.outputs == Booster(text).predict(ROWS)
+    assert trial.fast_engine == "with the other engine loading ends the sandbox by SIGSEGV"
+    with pytest.raises(ModelRefused, match="SIGSEGV"):
+        await AlwaysCrashing().trial(text, task="binary", features=9, rows=ROWS)
+
+
+class AlwaysCrashing(Sandbox):
+    async def _run(self, stdin: bytes) -> tuple[int, bytes, bytes]:
+        return -signal.SIGSEGV, b"", b""
 
 
 async def test_a_broken_model_is_refused_with_its_reason() -> None:

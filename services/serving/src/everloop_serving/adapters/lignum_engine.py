@@ -2,7 +2,7 @@
 
 Its trees take a fraction of the memory that LightGBM's do, so that they stay in the processor's caches. It is
 young: a model is answered by it only after the sandbox saw it give LightGBM's bits on this very model
-(docs/decisions/0025).
+(docs/decisions/0020).
 """
 
 import importlib.util
@@ -44,12 +44,12 @@ class FastTrees:
         """The outputs of rows of the model's width; ValueError for another width."""
         flat: list[float] = []
         for row in rows:
+            if len(row) != self.features:
+                raise ValueError(f"a row must have {self.features} values")
             flat += row
         if _INFINITE in flat:
             # lignum takes it for a missing value; LightGBM's thresholds tell it from no other large number
             flat = [_LARGEST if value == _INFINITE else value for value in flat]
-        if len(flat) != len(rows) * self.features:
-            raise ValueError(f"a row must have {self.features} values")
         matrix = self._matrix(array("d", flat)).reshape(len(rows), self.features)
         outputs: list[float] = self._predict(matrix, False, _ONE_THREAD, "serial").tolist()  # noqa: FBT003
         return outputs

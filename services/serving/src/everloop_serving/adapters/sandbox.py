@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
+from msgspec.structs import replace
 
 from everloop_serving.adapters.sandbox_child import Task, Verdict
 from everloop_serving.application.ports import ModelRefused, NotNow, Trial
@@ -17,6 +18,10 @@ __all__ = ["Sandbox"]
 
 _LEAST_MEMORY_BYTES = 1 << 30
 _MEMORY_PER_MODEL_BYTE = 20
+
+
+class _Ended(ModelRefused):
+    """The process ended without a verdict: LightGBM may be to blame, or the other engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,19 @@ class Sandbox:
             cpu_seconds=self.cpu_seconds,
             memory_bytes=max(_LEAST_MEMORY_BYTES, _MEMORY_PER_MODEL_BYTE * len(model_text)),
         )
-        verdict = _verdict(*await self._run(msgspec.json.encode(work) + b"\n" + model_text))
+        try:
+            verdict = await self._verdict(work, model_text)
+        except _Ended as error:
+            if not work.fast_engine:
+                raise
+            verdict = await self._verdict(replace(work, fast_engine=False), model_text)
+            verdict = replace(verdict, fast_engine=f"with the other engine {error}")
         if verdict.error is not None:
             raise ModelRefused(verdict.error)
         return Trial([float.fromhex(output) for output in verdict.outputs], verdict.fast_engine)
+
+    async def _verdict(self, work: Task, model_text: bytes) -> Verdict:
+        return _read(*await self._run(msgspec.json.encode(work) + b"\n" + model_text))
 
     async def _run(self, stdin: bytes) -> tuple[int, bytes, bytes]:
         try:
@@ -57,7 +71,7 @@ class Sandbox:
         try:
             stdout, stderr = await asyncio.wait_for(process.communicate(), self.wall_seconds)
         except TimeoutError:
-            raise ModelRefused(f"loading takes longer than {self.wall_seconds:g} s") from None
+            raise _Ended(f"loading takes longer than {self.wall_seconds:g} s") from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -88,11 +102,11 @@ def _environment() -> dict[str, str]:
     return {"OMP_NUM_THREADS": "1", "PATH": os.defpath, **found}
 
 
-def _verdict(code: int, stdout: bytes, stderr: bytes) -> Verdict:
+def _read(code: int, stdout: bytes, stderr: bytes) -> Verdict:
     if code < 0:
-        raise ModelRefused(f"loading ends the sandbox by {signal.Signals(-code).name}")
+        raise _Ended(f"loading ends the sandbox by {signal.Signals(-code).name}")
     try:
         return msgspec.json.decode(stdout, type=Verdict)
     except msgspec.DecodeError:
         words = stderr.decode("utf-8", "replace").strip().splitlines() or ["no further detail"]
-        raise ModelRefused(f"the sandbox failed with status {code}: {words[-1][:300]}") from None
+        raise _Ended(f"the sandbox failed with status {code}: {words[-1][:300]}") from None
