@@ -167,7 +167,7 @@ async def measure(where: Place, artifacts: tuple[bytes, bytes], swaps: int, conn
 
 
 def figures_of(calm: Seen, busy: Seen, took: list[float], memory: dict[int, int]) -> list[dict]:
-    grown = (max(memory.values()) - memory[min(memory)]) / 1e6 if memory else 0.0
+    grown = (max(memory.values()) - memory[min(memory)]) / 1e6
     shift, took = busy.p99_ms() - calm.p99_ms(), sorted(took)
     return [
         rig.figure("swaps under load", len(took), "swaps"),
@@ -187,9 +187,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--swaps", type=int, default=1000)
+    parser.add_argument("--swaps", type=int, default=1000, help=f"at least {2 * CALM_SWAPS}")
     parser.add_argument("--connections", type=int, default=8)
     options = parser.parse_args()
+    if options.swaps < 2 * CALM_SWAPS:
+        parser.error(f"fewer than {2 * CALM_SWAPS} swaps say nothing of memory")
     artifacts = tuple(artifact(NAME, seed=seed, trees=300, leaves=63) for seed in (2, 1))
     with served(artifacts) as where:
         figures = uvloop.run(measure(where, artifacts, options.swaps, options.connections))
